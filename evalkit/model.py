@@ -1,0 +1,68 @@
+"""The model extension point: prefill a video once, answer its questions from that cache.
+
+A model is two classes. The *settings* are a light dataclass named by a config's `_target_`: they import no torch,
+check their values, and say which frames they want. `build()` makes the *model*, which may be as heavy as it likes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+from evalkit.types import Context, Decoding, FrameRequest, PrefillCost, Prompt, Reply
+
+NEUTRAL = {"neutral": True}
+"""Metadata of a settings field that cannot change an answer (a device, a batch size): it stays out of the run's key."""
+
+
+@dataclass
+class ModelSettings(ABC):
+    """Base of a model's settings; each field is a key of its YAML in configs/model/."""
+
+    name: str = ""
+
+    @abstractmethod
+    def frames_wanted(self) -> FrameRequest:
+        """Which frames of a video, and at which size."""
+
+    @abstractmethod
+    def build(self) -> VideoModel:
+        """Load the model. Raises CheckpointError or ConfigError with what to do."""
+
+    def provenance(self) -> dict[str, Any]:
+        """What identifies the weights: hub id and revision, or folder and hash. Goes into the manifest."""
+        return {}
+
+    def remarks(self) -> list[str]:
+        """Sentences the user must see with every score, such as 'weights are random'."""
+        return []
+
+
+@dataclass
+class VideoCache:
+    """What `prefill` leaves behind for the questions of one clip. Subclasses hold the KV store, or merely the frames."""
+
+    cost: PrefillCost = field(default_factory=PrefillCost)
+
+    def close(self) -> None:
+        """Free device memory now; called once all questions are answered."""
+
+
+class VideoModel(ABC):
+    """Raises `ModelError` for a clip or question it cannot do; that question is marked and the run goes on."""
+
+    @abstractmethod
+    def prefill(self, context: Context) -> VideoCache:
+        """Decode, encode, prefill: once a clip. Consumes `context.frames`."""
+
+    @abstractmethod
+    def generate(self, cache: VideoCache, prompt: Prompt, decoding: Decoding) -> Reply:
+        """Answer one question. Leaves `cache` as it was, so that order never matters."""
+
+    def rendered(self, context: Context, prompt: Prompt) -> str:
+        """The question as the model reads it (chat template, rewritten times), for the record. Default: the prompt."""
+        return prompt.text + prompt.answer_prefix
+
+    def close(self) -> None:
+        """Free everything."""
