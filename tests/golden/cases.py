@@ -37,7 +37,7 @@ KINDS = (
 """The kinds that have a test file here."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One case folder. Tensors are loaded when asked for; floating point ones come as float32."""
 
