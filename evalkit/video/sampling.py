@@ -1,0 +1,188 @@
+"""Which frames of a video a model sees. Benchmarks and models each brought their own rule; here they stand side by
+side under one name each, so that a printed number can say which one it used.
+
+A rule sees a window of `count` frames at `native_fps` and answers with ascending indices into it. `native_fps` is the
+container's *average* frame rate, what decord calls `get_avg_fps()`: the rules were published on top of it, and with
+variable frame rates `index / native_fps` is the rule's time of a frame, not its presentation time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image
+
+from evalkit.errors import ConfigError, VideoError, suggest
+from evalkit.types import FramePlan, FrameRequest
+
+Indices = Sequence[int]
+Rule = Callable[[FrameRequest, int, float], Indices]
+
+
+def linspace(count: int, n: int) -> Indices:
+    """`n` indices from the first to the last frame, both included; never more than there are."""
+    return np.linspace(0, count - 1, min(n, count)).astype(int).tolist()
+
+
+def at_most(indices: Indices, count: int, limit: int) -> Indices:
+    """`indices`, or `limit` spread over the whole window when there are more; a limit of 0 is none."""
+    return linspace(count, limit) if 0 < limit < len(indices) else indices
+
+
+def whole_step(native_fps: float, fps: float) -> int:
+    """Frames between two samples, `round(native_fps / fps)` with halves to even."""
+    step = round(native_fps / fps)
+    if step < 1:
+        raise VideoError(
+            f"has only {native_fps:g} frames a second, too few to take {fps:g} a second in whole steps; "
+            "use another sampling rule or a lower max_fps",
+            kind="too_short",
+        )
+    return step
+
+
+def uniform(request: FrameRequest, count: int, native_fps: float) -> Indices:
+    """`max_frames` from the first to the last frame, both included (lmms-eval, LLaVA-Video)."""
+    return linspace(count, request.max_frames)
+
+
+def uniform_inside(request: FrameRequest, count: int, native_fps: float) -> Indices:
+    """`max_frames` at equal distances inside, both ends excluded (VLMEvalKit, `nframe`)."""
+    n = min(request.max_frames, count)
+    step = count / (n + 1)
+    return [int(i * step) for i in range(1, n + 1)]
+
+
+def at_fps(request: FrameRequest, count: int, native_fps: float) -> Indices:
+    """`fps` frames a second at exact, fractional steps (VLMEvalKit, `fps`), each frame once where the video has fewer;
+    past `max_frames`, that many evenly."""
+    if request.fps >= native_fps:
+        return at_most(range(count), count, request.max_frames)
+    step = native_fps / request.fps
+    return at_most([int(i * step) for i in range(int(count / native_fps * request.fps))], count, request.max_frames)
+
+
+def longvideobench(request: FrameRequest, count: int, native_fps: float) -> Indices:
+    """One frame a second and at most `max_frames`, at one whole stride from frame 0 (LongVideoBench's own loader)."""
+    n = min(request.max_frames, int(count / native_fps), count)
+    stride = count // n if n else 1
+    return [stride * i for i in range(n)]
+
+
+def video_xl_2(request: FrameRequest, count: int, native_fps: float) -> Indices:
+    """About `fps` frames a second; more, up to `max_fps`, where the video is short; past `max_frames`, that many
+    evenly (Video-XL-2, evaluation code). `max_frames` 0: no limit. `fps` 0: every frame."""
+    step = whole_step(native_fps, request.fps) if request.fps else 1
+    indices = range(0, count, step)
+    denser_fps = min(request.max_frames // len(indices), request.max_fps)
+    if denser_fps > request.fps:
+        indices = range(0, count, whole_step(native_fps, denser_fps))
+    return at_most(indices, count, request.max_frames)
+
+
+def whole_seconds(request: FrameRequest, count: int, native_fps: float) -> Indices:
+    """The frame at each whole second of the video (Video-XL, VNBench), each once; past `max_frames`, that many
+    evenly."""
+    at_seconds = dict.fromkeys(int(s * native_fps) for s in range(int(count / native_fps)))
+    return at_most(list(at_seconds), count, request.max_frames)
+
+
+def midpoints(request: FrameRequest, count: int, native_fps: float) -> Indices:
+    """The middle of each of `max_frames` equal segments (MVBench and MLVU, official code)."""
+    n = min(request.max_frames, count)
+    segment = (count - 1) / n
+    return [int(segment / 2 + round(segment * i)) for i in range(n)]
+
+
+def haystack(request: FrameRequest, count: int, native_fps: float) -> Indices:
+    """One frame a second from the start, the first `max_frames` of them (LongVA, needle in a haystack)."""
+    indices = range(0, count, whole_step(native_fps, 1.0))
+    return indices[: request.max_frames] if request.max_frames else indices
+
+
+RULES: dict[str, Rule] = {
+    "uniform": uniform,
+    "uniform_inside": uniform_inside,
+    "fps": at_fps,
+    "longvideobench": longvideobench,
+    "video_xl_2": video_xl_2,
+    "whole_seconds": whole_seconds,
+    "midpoints": midpoints,
+    "haystack": haystack,
+}
+
+UNLIMITED = {"fps", "video_xl_2", "whole_seconds", "haystack"}
+"""Rules paced by time, for which `max_frames` may be 0 (no limit)."""
+
+RESAMPLING = {filter_.name.lower(): filter_ for filter_ in Image.Resampling}
+
+
+def check(request: FrameRequest) -> None:
+    """Raise ConfigError where `request` could never work, whatever the video."""
+    if request.rule not in RULES:
+        raise ConfigError(
+            f'No frame sampling rule is called "{request.rule}".{suggest(request.rule, RULES)} '
+            f"Choose one of: {', '.join(RULES)}."
+        )
+    if request.max_frames < 0 or (request.max_frames == 0 and request.rule not in UNLIMITED):
+        raise ConfigError(f"max_frames is {request.max_frames}; the rule {request.rule} needs at least 1.")
+    if not math.isfinite(request.fps) or request.fps < 0 or (request.fps == 0 and request.rule == "fps"):
+        raise ConfigError(f"fps is {request.fps:g}; it must be above 0.")
+    if not request.max_fps >= 0:
+        raise ConfigError(f"max_fps is {request.max_fps:g}; it must not be negative.")
+    if request.multiple_of < 1:
+        raise ConfigError(f"multiple_of is {request.multiple_of}; it must be at least 1.")
+    if request.size is not None and (len(request.size) != 2 or min(request.size) < 1):
+        raise ConfigError(f"size is {request.size}; it must be (height, width) of at least one pixel each.")
+    if request.resample not in RESAMPLING:
+        raise ConfigError(
+            f'No resampling filter is called "{request.resample}".{suggest(request.resample, RESAMPLING)} '
+            f"Choose one of: {', '.join(RESAMPLING)}."
+        )
+
+
+def sample(
+    request: FrameRequest,
+    frame_count: int,
+    native_fps: float,
+    start_s: float | None = None,
+    end_s: float | None = None,
+) -> FramePlan:
+    """The frames that `request` wants of a video, or of its part between `start_s` and `end_s` (as MVBench cuts:
+    nearest frames, both included). Indices and times are positions in the whole file.
+
+    Raises ConfigError for a request that cannot work, VideoError (kind too_short or damaged) for a video that has
+    nothing to give to the rule; its message is a predicate, to which the reader puts the file as subject.
+    """
+    check(request)
+    if frame_count < 1:
+        raise VideoError("has no frames", kind="too_short")
+    if not (math.isfinite(native_fps) and native_fps > 0):
+        raise VideoError(f"states a frame rate of {native_fps:g}, so no frame has a time", kind="damaged")
+
+    first, last = 0, frame_count - 1
+    if start_s is not None:
+        first = max(0, round(start_s * native_fps))
+    if end_s is not None:
+        last = min(last, round(end_s * native_fps))
+    if last < first:
+        raise VideoError(
+            f"has no frames between {start_s or 0:g} s and {end_s if end_s is not None else math.inf:g} s: "
+            f"it is {frame_count / native_fps:.1f} s long",
+            kind="too_short",
+        )
+
+    within = RULES[request.rule](request, last - first + 1, native_fps)
+    kept = [first + i for i in within[: len(within) - len(within) % request.multiple_of]]
+    if not kept:
+        raise VideoError(
+            f"is too short: the rule {request.rule} finds {len(within)} frames in its "
+            f"{(last - first + 1) / native_fps:.2f} s"
+            + (f", and the model reads them in groups of {request.multiple_of}" if request.multiple_of > 1 else ""),
+            kind="too_short",
+        )
+    digits = 1 if request.rule == "video_xl_2" else None
+    times = [round(i / native_fps, digits) if digits else i / native_fps for i in kept]
+    return FramePlan(tuple(kept), tuple(times), native_fps, frame_count, request.rule)
