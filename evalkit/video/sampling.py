@@ -90,7 +90,8 @@ def whole_seconds(request: FrameRequest, count: int, native_fps: float) -> Indic
 
 
 def midpoints(request: FrameRequest, count: int, native_fps: float) -> Indices:
-    """The middle of each of `max_frames` equal segments (MVBench and MLVU, official code)."""
+    """The middle of each of `max_frames` equal segments (MVBench and MLVU, official code). Where almost every frame is
+    asked for, the published rounding meets some frames twice."""
     n = min(request.max_frames, count)
     segment = (count - 1) / n
     return [int(segment / 2 + round(segment * i)) for i in range(n)]

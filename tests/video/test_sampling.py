@@ -124,7 +124,9 @@ def test_every_plan_is_sorted_in_range_and_within_its_limit(
     except VideoError as error:
         assert error.kind == "too_short"
         return
-    assert list(plan.indices) == sorted(set(plan.indices))
+    assert list(plan.indices) == sorted(plan.indices)
+    if rule != "midpoints":  # rounded as published, it may meet a frame twice where almost all frames are asked for
+        assert len(set(plan.indices)) == len(plan)
     assert plan.indices[0] >= 0 and plan.indices[-1] < count
     assert len(plan) % multiple == 0 and len(plan) > 0
     assert not request.max_frames or len(plan) <= request.max_frames
