@@ -1,0 +1,86 @@
+"""Graders: what a protocol binds to turn a reply into a grade. Light constants for a task file.
+
+grader=Choice("video_mme", letters="ABCDE", invalid="random")
+grader=Span("lmms_eval")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from evalkit.scoring.extract import Extracted, extractor, seeded_choice
+from evalkit.scoring.reasoning import Answer, strip_reasoning
+from evalkit.types import Grade, Question
+
+Invalid = Literal["wrong", "excluded", "excluded_if_empty", "random", "random_wrong"]
+
+
+class Grader(Protocol):
+    def grade(self, question: Question, reply: str) -> Grade:
+        """Never raises, whatever the reply."""
+        ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Multiple choice: an option letter by a named extractor, held against the gold letter.
+
+    `letters`: the class of letters that the extractor looks for, as the published scorer has it; it may be wider than
+    a question's options. `invalid`: what a reply without a letter counts as. `wrong` scores 0; `excluded` leaves the
+    denominator; `excluded_if_empty` does so for the empty reply only; `random` draws among the question's options and
+    `random_wrong` among those that are not gold, by question id. Where a letter may be drawn, `values` has the score
+    as graded without the draw (`strict`) and in expectation over it (`expected`). `markers`: see `strip_reasoning`.
+    """
+
+    extractor: str
+    letters: str = "ABCD"
+    invalid: Invalid = "wrong"
+    reasoning: bool = True
+    markers: bool = False
+
+    def __post_init__(self) -> None:
+        extractor(self.extractor)
+
+    def read(self, question: Question, reply: str) -> tuple[Extracted, str, tuple[str, ...]]:
+        """The letter, the text it was looked for in, and what the pre-pass did."""
+        answer = strip_reasoning(reply, self.markers) if self.reasoning else Answer(reply)
+        found = extractor(self.extractor).extract(answer.text, question.options, question.id, self.letters)
+        return found, answer.text, answer.steps
+
+    def grade(self, question: Question, reply: str) -> Grade:
+        found, text, steps = self.read(question, reply)
+        notes = list(steps)
+        gold = self.gold_letter(question)
+        if question.gold is not None and gold is None:
+            notes.append("gold is not among the options")
+        letter, rule = found.value, f"{self.extractor}: {found.rule}"
+        if letter is None and self.invalid in ("random", "random_wrong"):
+            letter = seeded_choice(question.id, self._draw_from(question, gold))
+            rule = f"{self.extractor}: random"
+        if question.gold is None:
+            return Grade(None, letter, rule, found.ok, note="; ".join(notes))
+        excluded = not found.ok and (self.invalid == "excluded" or (self.invalid == "excluded_if_empty" and text == ""))
+        score = None if excluded else float(letter is not None and letter == gold)
+        values: dict[str, float] = {}
+        if score is not None and (extractor(self.extractor).draws or self.invalid in ("random", "random_wrong")):
+            options = len(question.options) or len(self.letters)
+            chance = 0.0 if self.invalid == "random_wrong" or gold is None else 1 / options
+            values = {"strict": score if found.ok else 0.0, "expected": score if found.ok else chance}
+        return Grade(score, letter, rule, found.ok, values, "; ".join(notes))
+
+    def gold_letter(self, question: Question) -> str | None:
+        """The gold as a letter: as given, or that of the first option with the gold's text."""
+        gold = question.gold
+        if isinstance(gold, str) and len(gold) == 1 and gold in self.letters:
+            return gold
+        if isinstance(gold, str) and gold in question.options:
+            return chr(ord("A") + question.options.index(gold))
+        return None
+
+    def _draw_from(self, question: Question, gold: str | None) -> Sequence[str]:
+        letters = self.letters[: len(question.options)] if question.options else self.letters
+        if self.invalid == "random_wrong":
+            letters = "".join(letter for letter in letters if letter != gold) or letters
+        return letters
