@@ -1,0 +1,140 @@
+"""Where every token of a context stands, and which of them a prefill policy lets see which.
+
+A context is `prefix | group 0 | group 1 | ... | tail`. A group is some text (its timestamp, perhaps a subtitle) and then
+its visual tokens; prefix and tail are text alone. Text and visual tokens are kept apart in the KV store, so each has two
+addresses: its position in the sequence, and its row in the text or in the visual buffer.
+
+Imports no torch: the dry run counts with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Full:
+    """Causal attention: every token sees everything before it."""
+
+    def window(self, group: int) -> int:
+        """The first group whose visual tokens the visual tokens of `group` see."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Chunked:
+    """Chunk-based prefill of Video-XL-2: a visual token sees all text before it, its own chunk and the visual tokens of
+    `previous_chunks` chunks before that; a text token sees everything before it.
+
+    Source: github.com/VectorSpaceLab/Video-XL, Video-XL-2/eval (`block_size_chosed`, `prev_blocks_num`)."""
+
+    chunk_groups: int
+    previous_chunks: int
+
+    def __post_init__(self) -> None:
+        if self.chunk_groups < 1 or self.previous_chunks < 0:
+            raise ValueError(f"{self}: chunk_groups must be at least 1 and previous_chunks at least 0.")
+
+    def window(self, group: int) -> int:
+        """The first group whose visual tokens the visual tokens of `group` see."""
+        return max(0, group // self.chunk_groups - self.previous_chunks) * self.chunk_groups
+
+
+Policy = Full | Chunked
+
+
+@dataclass
+class Layout:
+    """Token counts of a context, grown group by group. `starts` are sequence positions, `text_rows` and `visual_rows`
+    addresses in the two buffers; each list has one entry more than there are groups, the last being the end."""
+
+    prefix: int = 0
+    tail: int = 0
+    text: list[int] = field(default_factory=list)
+    visual: list[int] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    text_rows: list[int] = field(default_factory=list)
+    visual_rows: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        text, visual = self.text, self.visual
+        self.text, self.visual = [], []
+        self.starts, self.text_rows, self.visual_rows = [self.prefix], [self.prefix], [0]
+        self.extend(zip(text, visual, strict=True))
+
+    def extend(self, groups: Iterable[tuple[int, int]]) -> None:
+        """Append groups of (text tokens, visual tokens)."""
+        assert not self.tail, "the tail ends a context"
+        for text, visual in groups:
+            self.text.append(text)
+            self.visual.append(visual)
+            self.starts.append(self.starts[-1] + text + visual)
+            self.text_rows.append(self.text_rows[-1] + text)
+            self.visual_rows.append(self.visual_rows[-1] + visual)
+
+    def extended(self, groups: Iterable[tuple[int, int]]) -> Layout:
+        """A copy with further groups."""
+        copy = Layout(self.prefix)
+        for name in ("text", "visual", "starts", "text_rows", "visual_rows"):
+            setattr(copy, name, getattr(self, name).copy())
+        copy.extend(groups)
+        return copy
+
+    @property
+    def groups(self) -> int:
+        return len(self.text)
+
+    @property
+    def text_tokens(self) -> int:
+        return self.text_rows[-1] + self.tail
+
+    @property
+    def visual_tokens(self) -> int:
+        return self.visual_rows[-1]
+
+    @property
+    def length(self) -> int:
+        return self.starts[-1] + self.tail
+
+    def chunks(self, chunk_groups: int) -> list[range]:
+        """The groups of each chunk; the last may be shorter."""
+        return [range(at, min(at + chunk_groups, self.groups)) for at in range(0, self.groups, chunk_groups)]
+
+    def text_positions(self) -> list[int]:
+        """Sequence position of each row of the text buffer."""
+        rows = list(range(self.prefix))
+        for start, count in zip(self.starts, self.text, strict=False):
+            rows.extend(range(start, start + count))
+        rows.extend(range(self.starts[-1], self.length))
+        return rows
+
+    def visual_positions(self) -> list[int]:
+        """Sequence position of each row of the visual buffer."""
+        rows: list[int] = []
+        for start, text, count in zip(self.starts, self.text, self.visual, strict=False):
+            rows.extend(range(start + text, start + text + count))
+        return rows
+
+
+def causal_pairs(tokens: int) -> int:
+    """Query-key pairs of causal attention."""
+    return tokens * (tokens + 1) // 2
+
+
+def visible_pairs(layout: Layout, policy: Policy, suffix: int = 0) -> int:
+    """Query-key pairs that `policy` computes for the context and `suffix` text tokens behind it. Exact."""
+    pairs = causal_pairs(layout.prefix)
+    for group in range(layout.groups):
+        text, visual, start = layout.text[group], layout.visual[group], layout.starts[group]
+        pairs += text * start + causal_pairs(text)
+        window = layout.visual_rows[group] - layout.visual_rows[policy.window(group)]
+        pairs += visual * (layout.text_rows[group + 1] + window) + causal_pairs(visual)
+    end = layout.tail + suffix
+    return pairs + end * layout.starts[-1] + causal_pairs(end)
+
+
+def attention_density(layout: Layout, policy: Policy, suffix: int = 0) -> float:
+    """Visible pairs as a fraction of the causal ones; 1 is dense."""
+    total = causal_pairs(layout.length + suffix)
+    return visible_pairs(layout, policy, suffix) / total if total else 1.0

@@ -1,0 +1,139 @@
+"""Qwen2 language model: the blocks of transformers around an attention of ours, which hands out keys before and after
+rotation and leaves what is attended to, and where it is kept, to its caller.
+
+Parameter names are those of transformers' `Qwen2Model`, and `lm_head.weight`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from transformers import Qwen2Config
+from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP, Qwen2RMSNorm
+
+from evalkit.errors import CheckpointError
+
+Attend = Callable[[int, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(layer, rotated q `[heads, n, d]`, unrotated k, rotated k, v `[kv heads, n, d]`) -> output `[heads, n, d]`."""
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosine and sine `[n, d/2]` in float32."""
+
+
+def head_dim(config: Qwen2Config) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def rope_theta(config: Qwen2Config) -> float:
+    """The rotary base. Raises CheckpointError for scaled variants (YaRN, ...), which shift every position."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    kind = rope.get("rope_type", "default")
+    if kind != "default":
+        raise CheckpointError(f"config.json asks for rotary positions of type {kind!r}; this decoder has 'default' alone.")
+    return float(rope.get("rope_theta") or getattr(config, "rope_theta", None) or 10000.0)
+
+
+class Rope:
+    """Rotary position embedding (Su et al., arXiv:2104.09864), two halves as in Qwen2. Angles in float32."""
+
+    def __init__(self, dim: int, theta: float) -> None:
+        self.dim, self.theta = dim, theta
+
+    def at(self, positions: Tensor) -> Rotation:
+        """Rotation of `positions [n]`."""
+        exponents = torch.arange(0, self.dim, 2, dtype=torch.float32, device=positions.device) / self.dim
+        angles = positions.to(torch.float32)[:, None] / self.theta**exponents
+        return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Rotate `x [heads, n, d]`, in float32, to a new tensor of its dtype."""
+    cos, sin = rotation
+    half = x.shape[-1] // 2
+    a, b = x[..., :half].float(), x[..., half:].float()
+    out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
+    torch.mul(a, cos, out=out[..., :half]).addcmul_(b, sin, value=-1)
+    torch.mul(b, cos, out=out[..., half:]).addcmul_(a, sin)
+    return out.to(x.dtype)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: Qwen2Config) -> None:
+        super().__init__()
+        self.dim = head_dim(config)
+        q, kv = config.num_attention_heads * self.dim, config.num_key_value_heads * self.dim
+        self.q_proj = nn.Linear(config.hidden_size, q, bias=True)
+        self.k_proj = nn.Linear(config.hidden_size, kv, bias=True)
+        self.v_proj = nn.Linear(config.hidden_size, kv, bias=True)
+        self.o_proj = nn.Linear(q, config.hidden_size, bias=False)
+
+    def heads(self, x: Tensor) -> Tensor:
+        """`[n, heads * d]` -> `[heads, n, d]`."""
+        return x.view(x.shape[0], -1, self.dim).transpose(0, 1)
+
+
+class Layer(nn.Module):
+    def __init__(self, config: Qwen2Config) -> None:
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.mlp = Qwen2MLP(config)
+        self.input_layernorm = Qwen2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.post_attention_layernorm = Qwen2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+
+
+class Qwen2Decoder(nn.Module):
+    """Rows are tokens `[n, hidden]` without a batch axis: what belongs together is said by `attend`."""
+
+    def __init__(self, config: Qwen2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.rope = Rope(head_dim(config), rope_theta(config))
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.norm = Qwen2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.norm.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.norm.weight.dtype
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return self.embed_tokens(ids)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Final norm and head of rows that left the last layer, in float32."""
+        return self.lm_head(self.norm(hidden)).float()
+
+    def run(self, x: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """All layers over rows `x` at `positions [n]`: the residual stream behind the last layer."""
+        rotation = self.rope.at(positions)
+        for index in range(len(self.layers)):
+            x = self.block(index, x, rotation, attend)
+        return x
+
+    def fill(self, x: Tensor, positions: Tensor, attend: Attend, keep: Callable[[Tensor, Tensor, Tensor], None]) -> None:
+        """All that rows `x` leave in a KV store. Nobody reads the residual stream of a context behind its last layer,
+        so that layer computes keys and values alone, for `keep(unrotated k, rotated k, v)`."""
+        rotation = self.rope.at(positions)
+        last = len(self.layers) - 1
+        for index in range(last):
+            x = self.block(index, x, rotation, attend)
+        attention = self.layers[last].self_attn
+        h = self.layers[last].input_layernorm(x)
+        k = attention.heads(attention.k_proj(h))
+        keep(k, rotate(k, rotation), attention.heads(attention.v_proj(h)))
+
+    def block(self, index: int, x: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
+        layer = self.layers[index]
+        attention = layer.self_attn
+        h = layer.input_layernorm(x)
+        q, k, v = (attention.heads(project(h)) for project in (attention.q_proj, attention.k_proj, attention.v_proj))
+        out = attend(index, rotate(q, rotation), k, rotate(k, rotation), v)
+        x = x + attention.o_proj(out.transpose(0, 1).reshape(x.shape[0], -1))
+        return x + layer.mlp(layer.post_attention_layernorm(x))
