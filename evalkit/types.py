@@ -109,7 +109,11 @@ class FrameStream(Protocol):
 
     @property
     def decoder(self) -> str:
-        """Backend and version that produced the frames, with any fall-over: 'pyav 18.1.0', 'decord 0.6.0 (pyav failed: ...)'."""
+        """Backend and version that produced the frames, with any fall-over: 'decord 0.6.0 (pyav failed: ...)'."""
+        ...
+
+    def close(self) -> None:
+        """Stop decoding and free what is queued; harmless when everything was read."""
         ...
 
 
@@ -232,7 +236,7 @@ class Record:
     ttft: float | None = None
     kv_bytes: dict[str, int] = field(default_factory=dict)  # {dense, used}
     attention_density: float | None = None
-    flops: float | None = None
+    flops: dict[str, float] = field(default_factory=dict)  # {prefill, question}
     dense_chunks: list[int] | None = None
     finish: str | None = None
     peak_memory: dict[str, int] = field(default_factory=dict)  # {device, host}

@@ -1,0 +1,136 @@
+"""From YAML to objects: the schema of the whole configuration, and the one place that instantiates a `_target_`.
+
+A group's YAML names a dataclass in `_target_`; its other keys are that dataclass's fields. So the schema of a task or
+a model lives with the task or the model, and a misspelt key, a wrong type and a value that cannot work are all found
+before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from dataclasses import dataclass, field
+from typing import Any, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from evalkit.errors import ConfigError, suggest
+from evalkit.video.reader import VideoSettings
+
+
+@dataclass
+class DecodingSettings:
+    """Overrides of the protocol's token generation; null keeps the protocol's own."""
+
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+
+
+@dataclass
+class EvalConfig:
+    """Everything `python -m evalkit` can be told. Groups are typed by the dataclass their `_target_` names."""
+
+    task: Any = None
+    model: Any = None
+    source: Any = None
+    executor: Any = None
+    tracker: Any = None
+    experiment: Any = None
+    sweep: Any = None
+    video: VideoSettings = field(default_factory=VideoSettings)
+    decoding: DecodingSettings = field(default_factory=DecodingSettings)
+    results: str = "results"
+    limit: int | None = None  # ask only the first questions
+    min_coverage: float = 1.0  # below: exit code 3
+    resume: str = "auto"  # auto | force: continue a run that was made by other code or data
+    dry_run: bool = False  # say what it would take, and stop
+    plugins: list[str] = field(default_factory=list)  # packages beside evalkit that a _target_ may name
+
+    def __post_init__(self) -> None:
+        if self.resume not in ("auto", "force"):
+            raise ConfigError(f'resume="{self.resume}": choose auto or force.{suggest(self.resume, ["auto", "force"])}')
+        if not 0 <= self.min_coverage <= 1:
+            raise ConfigError(f"min_coverage={self.min_coverage}: give a share between 0 and 1.")
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"limit={self.limit}: give the number of questions to ask, at least 1.")
+
+
+def root_settings(config: DictConfig) -> EvalConfig:
+    """The typed top level; groups stay as they are until `instantiate`."""
+    known = {f.name for f in dataclasses.fields(EvalConfig)}
+    node = OmegaConf.create({str(k): v for k, v in config.items_ex(resolve=False) if k in known})
+    video, decoding = node.pop("video", None), node.pop("decoding", None)
+    plain = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(plain, dict)
+    settings = EvalConfig(**{str(key): value for key, value in plain.items()})
+    settings.video = _typed(VideoSettings, video or {}, "video")
+    settings.decoding = _typed(DecodingSettings, decoding or {}, "decoding")
+    return settings
+
+
+def instantiate(node: Any, group: str, plugins: list[str] | None = None) -> Any:
+    """The object of a group: `node` is its mapping with `_target_`. Raises ConfigError naming key and near match."""
+    values = dict(OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node)
+    target = values.pop("_target_", None)
+    if not target:
+        raise ConfigError(f"the {group} config has no _target_: it must name a dataclass such as evalkit.tasks.mlvu.MLVU.")
+    return _typed(locate(target, group, plugins or []), values, group)
+
+
+def locate(target: str, group: str, plugins: list[str]) -> type[Any]:
+    """The class a `_target_` names. Only evalkit and the packages listed in `plugins` may be named: a config file is
+    data, and must not be able to run arbitrary code."""
+    if not any(target.startswith(f"{package}.") for package in ["evalkit", *plugins]):
+        raise ConfigError(
+            f'{group}._target_="{target}" is outside evalkit. If you trust that package, list it: plugins=[{target.split(".")[0]}].'
+        )
+    module_name, _, name = target.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise ConfigError(f'{group}._target_="{target}": there is no module {error.name}.') from None
+        raise
+    found = getattr(module, name, None)
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        raise ConfigError(f'{group}._target_="{target}": {module_name} has no dataclass {name}.')
+    return found
+
+
+def _typed(cls: type[Any], values: Any, group: str) -> Any:
+    """`values` as an instance of the dataclass `cls`, checked against its fields and types."""
+    plain = OmegaConf.to_container(values, resolve=True) if OmegaConf.is_config(values) else dict(values)
+    assert isinstance(plain, dict)
+    _check_keys(cls, plain, group)
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), plain))
+    except OmegaConfBaseException as error:
+        key = f"{group}.{error.full_key}" if getattr(error, "full_key", None) else group
+        raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from None
+
+
+def _check_keys(cls: type[Any], values: dict[str, Any], group: str) -> None:
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    hints = get_type_hints(cls)
+    for key, value in values.items():
+        if key not in fields:
+            raise ConfigError(
+                f'{group} has no setting "{key}".{suggest(key, fields)} It has: {", ".join(sorted(fields))}.'
+            )
+        inner = hints[key]
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner) and isinstance(value, dict):
+            _check_keys(inner, value, f"{group}.{key}")
+
+
+def identity(settings: Any) -> dict[str, Any]:
+    """The settings that can change an answer: fields without NEUTRAL metadata, nested dataclasses likewise."""
+    out: dict[str, Any] = {}
+    for f in dataclasses.fields(settings):
+        if not f.init or f.metadata.get("neutral"):
+            continue
+        value = getattr(settings, f.name)
+        out[f.name] = identity(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+    return out

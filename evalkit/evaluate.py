@@ -1,0 +1,157 @@
+"""The loop.
+
+A task gives clips; the frames of a video are decoded ahead; the model prefills them once and answers every question
+from that cache; each answer is graded and becomes one record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from hashlib import sha256
+
+from evalkit.errors import SampleError
+from evalkit.meter import HostPeak
+from evalkit.model import VideoCache, VideoModel
+from evalkit.task import Task
+from evalkit.types import Clip, Decoding, FrameRequest, FrameStream, Question, Record, Reply, Video
+from evalkit.video.reader import FrameReader
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What every record of a run carries."""
+
+    run: str
+    model: str
+    worker: str = "local"
+
+
+def evaluate(
+    task: Task,
+    model: VideoModel,
+    clips: Iterable[Clip],
+    reader: FrameReader,
+    request: FrameRequest,
+    decoding: Decoding,
+    labels: Labels,
+) -> Iterator[Record]:
+    """Ask the questions of `clips`, video by video; yields one record a question as soon as it is answered."""
+    clips = list(clips)
+    wanted: Iterator[tuple[Video, FrameRequest]] = ((clip.video, request) for clip in clips)
+    for clip, frames in zip(clips, reader.open_ahead(wanted), strict=True):
+        yield from _ask_clip(task, model, clip, frames, decoding, labels)
+
+
+def _ask_clip(
+    task: Task,
+    model: VideoModel,
+    clip: Clip,
+    frames: FrameStream | SampleError,
+    decoding: Decoding,
+    labels: Labels,
+) -> Iterator[Record]:
+    """One prefill, one generation a question. What fails costs this clip, or this question, and is marked."""
+    if isinstance(frames, SampleError):
+        yield from (_failed(task, clip, question, frames, labels) for question in clip.questions)
+        return
+    host = HostPeak()
+    try:
+        context = task.context(clip, frames)
+        cache = model.prefill(context)
+    except SampleError as error:
+        yield from (_failed(task, clip, question, error, labels) for question in clip.questions)
+        return
+    finally:
+        frames.close()
+    try:
+        for question in clip.questions:
+            started = time.time()
+            prompt = task.prompt(clip, question, frames.plan)
+            try:
+                reply = model.generate(cache, prompt, decoding)
+            except SampleError as error:
+                yield _failed(task, clip, question, error, labels)
+                continue
+            record = _labelled(task, clip, question, labels, started)
+            _fill_answer(record, task, question, reply)
+            _fill_cost(record, cache, reply, frames)
+            record.prompt = model.rendered(context, prompt)
+            record.prompt_sha256 = sha256(record.prompt.encode()).hexdigest()
+            record.peak_memory["host"] = host.bytes()
+            yield record
+    finally:
+        cache.close()
+
+
+def _labelled(task: Task, clip: Clip, question: Question, labels: Labels, started: float) -> Record:
+    return Record(
+        run=labels.run,
+        task=task.name,
+        split=task.split,
+        protocol=task.protocol,
+        model=labels.model,
+        video=clip.video.id,
+        question=question.id,
+        unit=question.unit,
+        cluster=clip.cluster,
+        groups={name: list(values) for name, values in question.groups.items()},
+        gold=list(question.gold) if isinstance(question.gold, tuple) else question.gold,
+        status="ok",
+        worker=labels.worker,
+        started=datetime.fromtimestamp(started, timezone.utc).isoformat(timespec="milliseconds"),
+    )
+
+
+def _failed(task: Task, clip: Clip, question: Question, error: SampleError, labels: Labels) -> Record:
+    """A question that could not be asked or answered: no reply, no score, its cause. Never scored from error text."""
+    record = _labelled(task, clip, question, labels, time.time())
+    record.status = "failed"
+    record.valid = False
+    record.error = {"kind": error.kind, "message": str(error)}
+    return record
+
+
+def _fill_answer(record: Record, task: Task, question: Question, reply: Reply) -> None:
+    grade = task.grade(question, reply.text)
+    record.reply = reply.text
+    record.extracted = list(grade.extracted) if isinstance(grade.extracted, tuple) else grade.extracted
+    record.score = grade.score
+    record.values = dict(grade.values)
+    record.rule = grade.rule
+    record.valid = grade.valid
+    record.note = "; ".join(note for note in (grade.note, *reply.notes) if note)
+    record.finish = reply.finish
+
+
+def _fill_cost(record: Record, cache: VideoCache, reply: Reply, frames: FrameStream) -> None:
+    """The clip's cost stands in each of its records; sums over videos count a clip once (see `efficiency`)."""
+    cost = cache.cost
+    record.frames = cost.frames
+    record.sampling = {**asdict(frames.plan), "decoder": frames.decoder}
+    record.tokens = {
+        "visual": cost.visual_tokens,
+        "context": cost.context_tokens,
+        "prompt": reply.prompt_tokens,
+        "new": reply.new_tokens,
+    }
+    record.seconds = {
+        "video_decode": cost.video_decode_s,
+        "vision": cost.vision_s,
+        "prefill": cost.prefill_s,
+        "question": reply.question_s,
+        "generate": reply.generate_s,
+    }
+    record.seconds = {name: round(seconds, 6) for name, seconds in record.seconds.items()}
+    record.ttft = reply.first_token_s
+    record.kv_bytes = {"dense": cost.kv_bytes, "used": reply.kv_bytes_used or cost.kv_bytes}
+    record.attention_density = cost.attention_density
+    flops = {"prefill": cost.flops, "question": reply.flops}
+    record.flops = {stage: count for stage, count in flops.items() if count is not None}
+    record.dense_chunks = list(reply.dense_chunks) if reply.dense_chunks is not None else None
+    if cost.peak_memory_bytes is not None:
+        record.peak_memory["device"] = cost.peak_memory_bytes
+
+

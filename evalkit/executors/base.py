@@ -1,0 +1,50 @@
+"""Where questions are answered: in this process, or by workers elsewhere. Records do not depend on it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from evalkit.evaluate import Labels, evaluate
+from evalkit.model import ModelSettings, VideoModel
+from evalkit.task import Task
+from evalkit.types import Clip, Decoding, Record
+from evalkit.video.reader import FrameReader, VideoSettings
+
+
+@dataclass
+class Job:
+    """All that a worker needs, small enough to be sent to one: settings, not weights."""
+
+    task: Task
+    model: ModelSettings
+    video: VideoSettings
+    decoding: Decoding
+    labels: Labels
+
+
+class Worker:
+    """Holds a loaded model and a frame reader, and answers clips with them."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.model: VideoModel = job.model.build()
+        self.reader = FrameReader(job.video)
+
+    def answer(self, clips: Sequence[Clip]) -> Iterator[Record]:
+        job = self.job
+        yield from evaluate(
+            job.task, self.model, clips, self.reader, job.model.frames_wanted(), job.decoding, job.labels
+        )
+
+    def close(self) -> None:
+        self.reader.close()
+        self.model.close()
+
+
+@dataclass
+class Executor(ABC):
+    @abstractmethod
+    def run(self, job: Job, clips: Sequence[Clip]) -> Iterator[Record]:
+        """Records as they come, in any order, each question once. Closing the iterator stops the workers."""

@@ -1,0 +1,44 @@
+"""What Hydra runs: one job, or each job of a sweep."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from evalkit import CONFIGS, job
+from evalkit.cli import fail
+from evalkit.errors import EvalkitError
+
+_codes: list[int] = []
+
+
+def start(argv: Sequence[str]) -> int:
+    """Hand over to Hydra; the worst exit code of its jobs."""
+    sys.argv = [sys.argv[0], *argv]
+    _codes.clear()
+    hydra.main(config_path=str(CONFIGS), config_name="evalkit", version_base="1.3")(one)()
+    return next((code for code in (job.INTERRUPTED, job.MISTAKE, job.BELOW_COVERAGE) if code in _codes), job.OK)
+
+
+def one(config: DictConfig) -> int:
+    """One run. A failed job of a sweep does not stop the others; an interrupted one does."""
+    about = HydraConfig.get()
+    sweeping = about.mode == RunMode.MULTIRUN
+    group = Path(about.sweep.dir).name if sweeping else None
+    try:
+        code = job.run(job.plan(config, about.runtime.choices.get("model"), group))
+    except EvalkitError as error:
+        code = fail(error)
+    except KeyboardInterrupt:
+        code = job.INTERRUPTED
+        job.say("stopped. The same command continues with the first unanswered question.")
+    _codes.append(code)
+    if sweeping and code == job.INTERRUPTED:
+        sys.exit(code)
+    return code

@@ -1,0 +1,246 @@
+"""One run, from its configuration to its scores and exit code."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from evalkit import provenance
+from evalkit.config import DecodingSettings, EvalConfig, identity, instantiate, root_settings
+from evalkit.efficiency import efficiency
+from evalkit.errors import ConfigError, RunError
+from evalkit.evaluate import Labels
+from evalkit.executors.base import Executor, Job
+from evalkit.model import ModelSettings
+from evalkit.runs import Run, slug, write_atomically
+from evalkit.sources import Source
+from evalkit.task import Task
+from evalkit.trackers.base import About, Outcome, Trackers
+from evalkit.trackers.settings import TrackerSettings
+from evalkit.types import Clip, Decoding
+
+OK, MISTAKE, BELOW_COVERAGE, INTERRUPTED = 0, 1, 3, 130
+"""Exit codes: every question was asked and graded; a mistake in the command or the data; finished, but below
+min_coverage; interrupted, and resumable."""
+
+
+@dataclass
+class Plan:
+    """A configuration turned into objects, before anything heavy is built."""
+
+    config: EvalConfig
+    resolved: dict[str, Any]
+    task: Task
+    model: ModelSettings
+    model_id: str
+    source: Source
+    executor: Executor
+    tracker: TrackerSettings
+    decoding: Decoding
+    group: str | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What can change an answer; its hash is the run's key."""
+        return {
+            "task": {"name": self.task.name, **identity(self.task)},
+            "model": {"id": self.model_id, **identity(self.model)},
+            "source": self.source.kind,
+            "decoding": identity(self.decoding),
+            "video": identity(self.config.video),
+        }
+
+
+def plan(config: DictConfig, model_id: str | None = None, group: str | None = None) -> Plan:
+    """Check a whole configuration. `model_id` is the name of the model's config, `group` that of the sweep."""
+    settings = root_settings(config)
+    parts = {name: getattr(settings, name) for name in ("task", "model", "source", "executor", "tracker")}
+    for name in ("task", "model"):
+        if parts[name] is None:
+            raise ConfigError(f"no {name} is named: add {name}=<name>.")
+    made = {name: instantiate(node, name, settings.plugins) for name, node in parts.items()}
+    resolved = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(resolved, dict)
+    return Plan(
+        settings,
+        {str(k): v for k, v in resolved.items()},
+        made["task"],
+        made["model"],
+        slug(model_id or made["model"].name),
+        made["source"],
+        made["executor"],
+        made["tracker"],
+        _decoding(made["task"].rules.decoding, settings.decoding),
+        group,
+    )
+
+
+def _decoding(protocol: Decoding, overrides: DecodingSettings) -> Decoding:
+    return replace(protocol, **{k: v for k, v in vars(overrides).items() if v is not None})
+
+
+def run(plan: Plan) -> int:
+    """Ask what has not been asked, write scores, return the exit code."""
+    plan.source.open(plan.task)
+    clips = limited(plan.task.clips(), plan.config.limit)
+    results = Path(plan.config.results)
+    with Run(results, plan.task.name, plan.model_id, plan.identity()) as folder:
+        pending = folder.pending(clips)
+        _write_manifest(folder, plan, clips, bool(pending))
+        trackers = plan.tracker.build(results)
+        trackers.start(_about(plan, folder, clips, pending))
+        with _interruptible() as stop:
+            for record in _answers(plan, folder, pending):
+                folder.append(record)
+                trackers.record(record)
+                if stop.asked:
+                    break
+        return _finish(plan, folder, clips, trackers, stop.asked)
+
+
+def limited(clips: Iterable[Clip], limit: int | None) -> list[Clip]:
+    """The clips of the first `limit` questions."""
+    kept: list[Clip] = []
+    left = limit
+    for clip in clips:
+        if left is None:
+            kept.append(clip)
+        elif left > 0:
+            kept.append(replace(clip, questions=clip.questions[:left]))
+            left -= len(kept[-1].questions)
+    return kept
+
+
+def _answers(plan: Plan, folder: Run, pending: Sequence[Clip]) -> Iterator[Any]:
+    if not pending:
+        return iter(())
+    labels = Labels(folder.key, plan.model_id)
+    return plan.executor.run(Job(plan.task, plan.model, plan.config.video, plan.decoding, labels), pending)
+
+
+def _finish(plan: Plan, folder: Run, clips: Sequence[Clip], trackers: Trackers, interrupted: bool) -> int:
+    records = folder.settle(q.id for clip in clips for q in clip.questions)
+    expected = plan.task.expected_questions() if plan.config.limit is None else None
+    asked = sum(len(clip.questions) for clip in clips)
+    scores = plan.task.summarize(records, max(asked, expected or 0))
+    outcome = Outcome(scores, efficiency(records), records, interrupted)
+    if not interrupted:
+        for name, content in plan.task.submission(records).items():
+            write_atomically(folder.path / name, content)
+        trackers.finish(outcome)
+    for failure in trackers.failures:
+        say(f"warning: {failure}")
+    if interrupted:
+        say(f"interrupted: {len(folder.answered())} of {asked} questions are answered. The same command continues.")
+        return INTERRUPTED
+    if scores.coverage < plan.config.min_coverage:
+        say(
+            f"below coverage: {100 * scores.coverage:.1f}% of the questions were answered and graded, min_coverage is "
+            f"{100 * plan.config.min_coverage:.1f}%. Causes are in the `error` field of {folder.path / 'records.jsonl'}; "
+            "the same command tries the failed questions again."
+        )
+        return BELOW_COVERAGE
+    return OK
+
+
+def say(text: str) -> None:
+    """One message to the user, on stderr."""
+    import sys
+
+    print(text, file=sys.stderr, flush=True)
+
+
+def _about(plan: Plan, folder: Run, clips: Sequence[Clip], pending: Sequence[Clip]) -> About:
+    remarks = list(plan.model.remarks())
+    if plan.task.miniature:
+        remarks.append(f"source=mini: a miniature of {plan.task.benchmark}, not the benchmark.")
+    if plan.config.limit is not None:
+        remarks.append(f"limit={plan.config.limit}: only the first questions are asked.")
+    return About(
+        name=folder.name,
+        path=folder.path,
+        task=plan.task.name,
+        benchmark=plan.task.benchmark,
+        split=plan.task.split,
+        protocol=plan.task.protocol,
+        model=plan.model_id,
+        config=plan.resolved,
+        key=folder.key,
+        clips=clips,
+        pending=pending,
+        records=list(folder.records.values()),
+        remarks=remarks,
+        group=plan.group,
+    )
+
+
+def _write_manifest(folder: Run, plan: Plan, clips: Sequence[Clip], continuing: bool) -> None:
+    """Written once; a run with something left to ask is only continued by the code and data that began it, unless
+    resume=force, which then leaves its trace."""
+    now = {
+        "key": folder.key,
+        "identity": folder.identity,
+        "code": provenance.code(),
+        "packages": provenance.packages(),
+        "weights": plan.model.provenance(),
+        "data": {"root": str(plan.task.root), "source": plan.source.kind, **provenance.data(clips)},
+        "limit": plan.config.limit,
+        "hardware": provenance.hardware(),
+    }
+    path = folder.path / "manifest.json"
+    if path.exists() and folder.records:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = _changed(before, now)
+        if changed and not continuing:
+            return
+        if changed and plan.config.resume != "force":
+            raise RunError(
+                f"{folder.path} was begun with other {' and '.join(changed)} than are here now. Answers of both would "
+                "be mixed: add resume=force to accept that (it is noted in the manifest), or use another results=<folder>."
+            )
+        now["history"] = [*before.pop("history", []), before] if changed else before.get("history", [])
+    write_atomically(path, json.dumps(now, indent=1, ensure_ascii=False, default=str) + "\n")
+    write_atomically(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plan.resolved)))
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Which of code, weights and data differ. A run under another limit reads other questions of the same data."""
+    changed = []
+    if before["code"]["source_sha256"] != now["code"]["source_sha256"]:
+        changed.append("code")
+    if before["weights"] != now["weights"]:
+        changed.append("weights")
+    same = before["limit"] == now["limit"]
+    if same and before["data"]["questions_sha256"] != now["data"]["questions_sha256"]:
+        changed.append("questions")
+    return changed
+
+
+class _Stop:
+    asked = False
+
+
+@contextmanager
+def _interruptible() -> Iterator[_Stop]:
+    """The first Ctrl-C (or SIGTERM) lets the question at hand finish; a second one stops at once."""
+    stop = _Stop()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+        say("\nstopping after this question (again: stop now)")
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)

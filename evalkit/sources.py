@@ -1,0 +1,102 @@
+"""Where the data of a benchmark comes from: `source=hub`, `source=local` or `source=mini`. Nothing falls back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import ClassVar
+
+from filelock import FileLock
+
+from evalkit.errors import ConfigError, DataError
+from evalkit.paths import cache_dir, data_dir, hf_home
+from evalkit.task import Task
+
+
+@dataclass
+class Source(ABC):
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def open(self, task: Task) -> None:
+        """Set the task's root, or raise DataError saying how to get the data."""
+
+
+@dataclass
+class Hub(Source):
+    """The copy that `python -m evalkit.fetch` made, or that another harness unpacked below `$HF_HOME`."""
+
+    kind = "hub"
+
+    def open(self, task: Task) -> None:
+        if task.hub is None:
+            raise ConfigError(f"{task.benchmark} has no hub copy: use source=local source.root=<folder>.")
+        places = [data_dir() / task.hub.folder, hf_home() / task.hub.folder]
+        for place in places:
+            if place.is_dir():
+                task.root = place
+                return
+        raise DataError(
+            f"{task.benchmark} is neither at {places[0]} nor at {places[1]}. Get it with `python -m evalkit.fetch "
+            f"task={task.name}`, name your own copy with source=local source.root=<folder>, or try source=mini."
+        )
+
+
+@dataclass
+class Local(Source):
+    """A folder in the official layout or the hub's."""
+
+    root: str | None = None
+    kind = "local"
+
+    def open(self, task: Task) -> None:
+        if not self.root:
+            raise ConfigError("source=local needs source.root=<folder of the benchmark>.")
+        root = Path(self.root).expanduser()
+        if not root.is_dir():
+            raise DataError(f"source.root={self.root} is not a folder.")
+        task.root = root.resolve()
+
+
+@dataclass
+class Mini(Source):
+    """A small version of the benchmark that evalkit writes itself, on first use: real videos, official layout."""
+
+    root: str | None = None
+    kind = "mini"
+
+    def open(self, task: Task) -> None:
+        task.miniature = True
+        parent = Path(self.root).expanduser() if self.root else cache_dir() / "mini"
+        task.root = parent / f"{task.name}-{_version(type(task))}"
+        if task.root.is_dir():
+            return
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(
+                f"the miniature of {task.benchmark} cannot be written to {parent} ({error.strerror}). "
+                "Name another folder with source.root=<folder> or the variable EVALKIT_CACHE."
+            ) from None
+        with FileLock(str(parent / f".{task.root.name}.lock")):
+            if not task.root.is_dir():  # a process beside this one may have made it meanwhile
+                made = parent / f".{task.root.name}.{os.getpid()}"
+                shutil.rmtree(made, ignore_errors=True)
+                made.mkdir()
+                task.make_miniature(made)
+                made.rename(task.root)
+
+
+def _version(task: type[Task]) -> str:
+    """Changes with the code that writes the miniature, so that a stale one is never read."""
+    import inspect
+
+    from evalkit.video import scenes, write
+
+    files = [inspect.getfile(cls) for cls in task.__mro__ if cls not in (object, ABC)]
+    files += [module.__file__ for module in (scenes, write) if module.__file__]
+    return sha256(b"".join(Path(file).read_bytes() for file in sorted(set(files)))).hexdigest()[:10]

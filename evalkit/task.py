@@ -1,0 +1,202 @@
+"""The benchmark extension point.
+
+A benchmark is one file in `tasks/`: a dataclass that names its splits, its protocols and how its rows are read. A
+*protocol* is one published way to ask and to score: it binds prompt, token generation, grader, scoring unit and
+metrics, so that a number never stands without the way it came about.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from evalkit.errors import ConfigError, DataError, suggest
+from evalkit.scoring.grade import Grader
+from evalkit.scoring.summary import Mean, Scores, summarize
+from evalkit.scoring.units import EACH, Unit
+from evalkit.types import Clip, Context, Cue, Decoding, FramePlan, FrameStream, Grade, Prompt, Question, Record
+
+PromptText = Callable[[Clip, Question, FramePlan], str]
+Cues = Callable[[Clip, FramePlan], tuple[Cue, ...]]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One published way to ask and to score a benchmark. The first of `metrics` is the headline.
+
+    `prompt` gives the user text that follows the video; it sees the frames that will be read, because some benchmarks
+    show only the subtitles that coincide with them. `cues` are subtitles that stand between the frames and are
+    therefore shared by all questions of the clip. `source` says where this protocol is defined.
+    """
+
+    source: str
+    prompt: PromptText
+    grader: Grader
+    metrics: tuple[Mean, ...] = (Mean("accuracy"),)
+    decoding: Decoding = Decoding()
+    system: str | None = None
+    answer_prefix: str = ""
+    unit: Unit = EACH
+    cues: Cues | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """`questions` and `videos`: the counts of a complete copy, several where published copies differ; empty: unknown.
+    `hidden`: the answers are not public, so there is a submission file and no score."""
+
+    questions: tuple[int, ...] = ()
+    videos: tuple[int, ...] = ()
+    hidden: bool = False
+
+
+@dataclass(frozen=True)
+class HubData:
+    """Where a benchmark's hub copy lives. `repos` in order of preference; `folder` is where the videos are unpacked,
+    below evalkit's data folder or `$HF_HOME`, as other harnesses do. `by_hand`: what the hub does not have, and how
+    to get it."""
+
+    repos: tuple[str, ...]
+    folder: str
+    size_gb: float | None = None
+    by_hand: str = ""
+
+
+@dataclass
+class Task(ABC):
+    """Base of all benchmarks; the fields are the keys of configs/task/<name>.yaml.
+
+    Subclasses declare the class variables and `load`; everything else follows from the protocol.
+    """
+
+    split: str = ""
+    protocol: str = "official"
+    allow_missing: bool = False
+
+    name: ClassVar[str]
+    """Short name, as in `task=<name>`."""
+    benchmark: ClassVar[str]
+    """Full name, as in every output."""
+    splits: ClassVar[Mapping[str, Split]]
+    protocols: ClassVar[Mapping[str, Protocol]]
+    tables: ClassVar[tuple[str, ...]] = ()
+    """The groups of a question that get a table of slices."""
+    hub: ClassVar[HubData | None] = None
+
+    root: Path = field(init=False, repr=False, default=Path())
+    miniature: bool = field(init=False, repr=False, default=False)
+
+    def __post_init__(self) -> None:
+        self._check_choice("split", self.split, self.splits)
+        self._check_choice("protocol", self.protocol, self.available_protocols())
+
+    def _check_choice(self, key: str, value: str, choices: Iterable[str]) -> None:
+        choices = list(choices)
+        if value not in choices:
+            raise ConfigError(
+                f'task.{key}="{value}": {self.benchmark} has no such {key}.{suggest(value, choices)} '
+                f"Choose one of: {', '.join(choices)}."
+            )
+
+    # What a benchmark says of itself -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def load(self, root: Path) -> Iterable[Clip]:
+        """Read the split below `root`, in the hub's layout or the official one. Clips of the same video and the same
+        shared context may come in pieces; they are merged. Raises DataError naming file, row and column."""
+
+    def make_miniature(self, root: Path) -> None:
+        """Write a small version of the benchmark below `root`, in its official layout, with real videos whose
+        questions can be answered by looking. Deterministic."""
+        raise ConfigError(f"{self.benchmark} has no miniature: use source=hub or source=local.")
+
+    def available_protocols(self) -> Mapping[str, Protocol]:
+        """The protocols of the chosen settings; override where they differ by split or by subtitles."""
+        return self.protocols
+
+    # What the loop asks ------------------------------------------------------------------------------------------
+
+    @property
+    def rules(self) -> Protocol:
+        return self.available_protocols()[self.protocol]
+
+    def clips(self) -> Iterator[Clip]:
+        """Each video once, with all its questions. Raises DataError when the copy is short, unless allow_missing."""
+        clips = merge_clips(self.load(self.root))
+        self._check_complete(clips)
+        yield from clips
+
+    def context(self, clip: Clip, frames: FrameStream) -> Context:
+        """What all questions of the clip share."""
+        cues = self.rules.cues(clip, frames.plan) if self.rules.cues else ()
+        return Context(clip.video, frames, self.rules.system, cues)
+
+    def prompt(self, clip: Clip, question: Question, plan: FramePlan) -> Prompt:
+        """What is asked of this question, byte for byte as the protocol has it."""
+        text = self.rules.prompt(clip, question, plan)
+        return Prompt(text, self.rules.answer_prefix, question.id, question.text)
+
+    def grade(self, question: Question, reply: str) -> Grade:
+        """The reply as the protocol reads it. Never raises, whatever the reply."""
+        return self.rules.grader.grade(question, reply)
+
+    def summarize(self, records: Sequence[Record], expected: int | None = None) -> Scores:
+        """Headline, slices, n, coverage and intervals of the records of one run."""
+        return summarize(
+            records, self.rules.metrics, self.tables, unit=self.rules.unit, expected=expected or self.expected_questions()
+        )
+
+    def submission(self, records: Sequence[Record]) -> dict[str, str]:
+        """File name -> content of the files a benchmark's server wants. Default: none."""
+        return {}
+
+    def expected_questions(self) -> int | None:
+        """The number of questions of a complete copy; None where unknown, and for a miniature."""
+        counts = () if self.miniature else self.splits[self.split].questions
+        return max(counts) if counts else None
+
+    def _check_complete(self, clips: Sequence[Clip]) -> None:
+        if not clips:
+            raise DataError(f"{self.benchmark} ({self.split}) has no questions below {self.root}.")
+        _check_unique(self.benchmark, clips)
+        if self.allow_missing or self.miniature:
+            return
+        split, found = self.splits[self.split], sum(len(clip.questions) for clip in clips)
+        if split.questions and found not in split.questions:
+            raise DataError(
+                f"{self.benchmark} ({self.split}): {found} questions below {self.root}, a complete copy has "
+                f"{' or '.join(map(str, split.questions))}. Check it with `python -m evalkit.doctor task={self.name}`, "
+                "or set task.allow_missing=true to evaluate what is there (the coverage will say so)."
+            )
+        missing = sorted({str(clip.video.path) for clip in clips if not clip.video.path.exists()})
+        if missing:
+            shown = "".join(f"\n  {path}" for path in missing[:5]) + ("\n  ..." if len(missing) > 5 else "")
+            raise DataError(
+                f"{self.benchmark} ({self.split}): {len(missing)} of {len({c.video.path for c in clips})} videos are "
+                f"missing:{shown}\nGet them with `python -m evalkit.fetch task={self.name}`, or set "
+                "task.allow_missing=true to go on (their questions are marked and lower the coverage)."
+            )
+
+
+def merge_clips(clips: Iterable[Clip]) -> list[Clip]:
+    """One clip for each video (and crop, and shared context), in order of first appearance, questions in order."""
+    merged: dict[tuple[object, ...], list[Clip]] = {}
+    for clip in clips:
+        video = clip.video
+        merged.setdefault((video.path, video.start_s, video.end_s, clip.meta.get("context")), []).append(clip)
+    return [
+        Clip(parts[0].video, tuple(q for part in parts for q in part.questions), parts[0].cluster, parts[0].meta)
+        for parts in merged.values()
+    ]
+
+
+def _check_unique(benchmark: str, clips: Sequence[Clip]) -> None:
+    seen: set[str] = set()
+    for clip in clips:
+        for question in clip.questions:
+            if question.id in seen:
+                raise DataError(f'{benchmark}: two questions have the id "{question.id}" (video {clip.video.path}).')
+            seen.add(question.id)

@@ -1,0 +1,81 @@
+"""Those who watch a run. A tracker can fail without the run failing: the records are the truth, and every view of them
+can be made again."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evalkit.scoring.summary import Scores
+from evalkit.types import Clip, Record
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of a run before its first answer."""
+
+    name: str
+    path: Path
+    task: str
+    benchmark: str
+    split: str
+    protocol: str
+    model: str
+    config: dict[str, Any]
+    key: str
+    clips: Sequence[Clip]  # all of the run
+    pending: Sequence[Clip]  # those with something left to ask
+    records: Sequence[Record]  # already there
+    remarks: Sequence[str] = ()
+    group: str | None = None  # the sweep this run belongs to
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known after its last."""
+
+    scores: Scores
+    efficiency: dict[str, Any]
+    records: Sequence[Record]
+    interrupted: bool = False
+
+
+class Tracker(ABC):
+    """Override what you need. `rebuild` names the command that makes what this tracker would have written."""
+
+    rebuild = "python -m evalkit.report <results>"
+
+    def start(self, about: About) -> None: ...  # noqa: B027
+    def record(self, record: Record) -> None: ...  # noqa: B027
+    def finish(self, outcome: Outcome) -> None: ...  # noqa: B027
+
+
+@dataclass
+class Trackers:
+    """All of them. One that raises is put aside and named at the end, with the command that makes good for it."""
+
+    trackers: list[Tracker]
+    failures: list[str] = field(default_factory=list)
+
+    def start(self, about: About) -> None:
+        self._each(lambda tracker: tracker.start(about))
+
+    def record(self, record: Record) -> None:
+        self._each(lambda tracker: tracker.record(record))
+
+    def finish(self, outcome: Outcome) -> None:
+        self._each(lambda tracker: tracker.finish(outcome))
+
+    def _each(self, call: Callable[[Tracker], None]) -> None:
+        for tracker in list(self.trackers):
+            try:
+                call(tracker)
+            except Exception as error:  # whatever a view does must not cost the run; it is reported at the end
+                self.trackers.remove(tracker)
+                reason = str(error).strip().splitlines() or [type(error).__name__]
+                self.failures.append(
+                    f"{type(tracker).__name__} stopped: {reason[0]}. The records are complete; {tracker.rebuild} makes it again."
+                )

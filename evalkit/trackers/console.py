@@ -1,0 +1,174 @@
+"""What the user sees: a live display on a terminal, plain dated lines elsewhere, and a table at the end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from evalkit.scoring.summary import Metric, Scores
+from evalkit.trackers.base import About, Outcome, Tracker
+from evalkit.types import Clip, Record
+
+_LINE_EVERY_S = 30.0
+
+
+class ConsoleTracker(Tracker):
+    """Progress in videos and questions, the running score, and an ETA from seconds of video: lengths differ a
+    hundredfold, so counts would mislead."""
+
+    rebuild = "python -m evalkit.report <results>"
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False, no_color=bool(os.environ.get("NO_COLOR")))
+
+    def start(self, about: About) -> None:
+        self.about = about
+        self.state = _State(about)
+        c = self.console
+        c.print(f"[bold]{about.benchmark}[/bold] ({about.split}, protocol {about.protocol}) with {about.model}")
+        c.print(f"{about.path}")
+        for remark in about.remarks:
+            c.print(f"[yellow]{remark}[/yellow]")
+        if self.state.questions_done:
+            c.print(f"continuing: {self.state.questions_done} of {self.state.questions} questions are answered already")
+        self.progress = _display(self.console, self.state) if c.is_terminal and about.pending else None
+        if self.progress:
+            self.progress.start()
+        self._last_line = time.monotonic()
+
+    def record(self, record: Record) -> None:
+        state = self.state
+        state.add(record)
+        if self.progress:
+            self.progress.update(self.progress.tasks[0].id, completed=state.seconds_done)
+        elif time.monotonic() - self._last_line >= _LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            self._line(state.line())
+
+    def finish(self, outcome: Outcome) -> None:
+        if self.progress:
+            self.progress.stop()
+        elif self.about.pending:
+            self._line(self.state.line())
+        print_scores(self.console, self.about, outcome)
+
+    def _line(self, text: str) -> None:
+        self.console.print(f"{datetime.now().isoformat(sep=' ', timespec='seconds')} {text}", soft_wrap=True)
+
+
+class _State:
+    """Counts of a run in progress."""
+
+    def __init__(self, about: About) -> None:
+        asked = {q.id for clip in about.clips for q in clip.questions}
+        self.questions, self.videos = len(asked), len(about.clips)
+        done = [r for r in about.records if r.status == "ok" and r.question in asked]
+        self.questions_done = len(done)
+        self.videos_done = self.videos - len(about.pending)
+        self.score_sum, self.scored = sum(r.score or 0.0 for r in done), len(done)
+        self.failed = 0
+        self._left = {clip.video.id: len(clip.questions) for clip in about.pending}
+        self._weight = _seconds_a_question(about.pending)
+        self.seconds_total = sum(self._weight[v] * n for v, n in self._left.items())
+        self.seconds_done = 0.0
+        self.started = time.monotonic()
+
+    def add(self, record: Record) -> None:
+        self.questions_done += 1
+        self.scored += 1
+        self.score_sum += record.score or 0.0
+        self.failed += record.status != "ok"
+        self.seconds_done += self._weight.get(record.video, 0.0)
+        left = self._left.get(record.video, 0) - 1
+        self._left[record.video] = left
+        self.videos_done += left == 0
+
+    def eta(self) -> str:
+        if not self.seconds_done:
+            return "--:--"
+        spent = time.monotonic() - self.started
+        left = spent * (self.seconds_total - self.seconds_done) / self.seconds_done
+        return str(timedelta(seconds=round(max(left, 0.0))))
+
+    def score(self) -> str:
+        return f"{100 * self.score_sum / self.scored:.1f}" if self.scored else "-"
+
+    def line(self) -> str:
+        failed = f", {self.failed} failed" if self.failed else ""
+        return (
+            f"videos {self.videos_done}/{self.videos}, questions {self.questions_done}/{self.questions}{failed}, "
+            f"score so far {self.score()}, ETA {self.eta()}"
+        )
+
+
+def _seconds_a_question(clips: Sequence[Clip]) -> dict[str, float]:
+    """Annotated seconds of video for each question of a clip; the mean length stands in where none is annotated."""
+    known = [c.video.duration_s for c in clips if c.video.duration_s]
+    typical = sum(known) / len(known) if known else 60.0
+    return {c.video.id: (c.video.duration_s or typical) / len(c.questions) for c in clips}
+
+
+class _Counts(ProgressColumn):
+    def __init__(self, state: _State) -> None:
+        super().__init__()
+        self.state = state
+
+    def render(self, task: Task) -> Text:
+        return Text(self.state.line())
+
+
+def _display(console: Console, state: _State) -> Progress:
+    progress = Progress(BarColumn(), _Counts(state), TextColumn("·"), TimeElapsedColumn(), console=console)
+    progress.add_task("questions", total=state.seconds_total)
+    return progress
+
+
+def print_scores(console: Console, about: About, outcome: Outcome) -> None:
+    """Headline and metrics with n, coverage and interval; slices stay in scores.csv. Then what it cost."""
+    scores = outcome.scores
+    title = f"{about.benchmark} {about.split} · {about.model} · protocol {about.protocol}"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in ("metric", "score", "95% interval", "n", "answered only", "coverage"):
+        table.add_column(name, justify="left" if name == "metric" else "right")
+    for metric in headline_rows(scores):
+        table.add_row(*_cells(metric, scores))
+    console.print(table)
+    for line in cost_lines(outcome):
+        console.print(line)
+    console.print(f"slices: {about.path / 'scores.csv'}", soft_wrap=True)
+
+
+def headline_rows(scores: Scores) -> list[Metric]:
+    """The protocol's metrics over all questions, headline first."""
+    return [row for row in scores.rows if not row.group]
+
+
+def _cells(metric: Metric, scores: Scores) -> list[str]:
+    interval = f"{metric.low:.2f} – {metric.high:.2f}" if metric.low is not None and metric.high is not None else "-"
+    answered = f"{metric.answered:.2f}" if metric.answered is not None else "-"
+    value = f"{metric.value:.2f}" if metric.value is not None else "-"
+    return [metric.metric, value, interval, str(metric.n), answered, f"{100 * scores.coverage:.1f}%"]
+
+
+def cost_lines(outcome: Outcome) -> list[str]:
+    e = outcome.efficiency
+    if not e["questions"]:
+        return []
+    stages = ("video_decode", "vision", "prefill", "question", "generate")
+    spent = ", ".join(f"{stage.replace('_', ' ')} {e[f'{stage}_s']:.1f} s" for stage in stages)
+    lines = [f"{e['videos']} videos, {e['questions']} questions, {e['prefills']} prefills: {spent}"]
+    if e["ttft_first_s"] is not None:
+        later = f", later ones {e['ttft_later_s']:.2f} s" if e["ttft_later_s"] is not None else ""
+        lines.append(f"time to first token: first question of a video {e['ttft_first_s']:.2f} s{later}")
+    if e["kv_bytes_dense"]:
+        used = e["kv_bytes_used"] / e["kv_bytes_dense"] if e["kv_bytes_used"] else 1.0
+        density = f", attention density {e['attention_density']:.2f}" if e["attention_density"] is not None else ""
+        lines.append(f"KV cache {e['kv_bytes_dense'] / 2**20:.1f} MiB a video, {used:.2f} of it used{density}")
+    return lines

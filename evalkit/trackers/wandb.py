@@ -1,0 +1,89 @@
+"""Weights & Biases: offline unless asked, a stable id so that a resumed run continues, and never a reason to fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from evalkit.trackers.base import About, Outcome, Tracker
+from evalkit.types import Record
+
+_TABLE_COLUMNS = ("video", "question", "prompt", "reply", "extracted", "gold", "score", "status", "error")
+
+
+class Wandb(Tracker):
+    """mode: offline (sync later with `wandb sync`) | online."""
+
+    def __init__(self, mode: str = "offline", project: str = "evalkit", entity: str | None = None) -> None:
+        self.mode, self.project, self.entity = mode, project, entity
+        self.run: Any = None
+
+    def start(self, about: About) -> None:
+        import wandb
+
+        self.rebuild = f"`wandb sync {about.path / 'wandb'}`"
+        self.about = about
+        self.count, self.score_sum = 0, 0.0
+        self.run = wandb.init(
+            project=self.project,
+            entity=self.entity,
+            id=about.key,
+            name=about.name,
+            group=about.group,
+            job_type=about.task,
+            config=about.config,
+            dir=str(about.path),
+            mode=self.mode,  # type: ignore[arg-type]
+            resume="allow" if self.mode == "online" else None,
+            settings=wandb.Settings(init_timeout=15, silent=True, console="off", x_disable_stats=True),
+        )
+        self.run.define_metric("questions")
+        self.run.define_metric("*", step_metric="questions")
+        for record in about.records:
+            self._count(record)
+
+    def record(self, record: Record) -> None:
+        self._count(record)
+        progress = {"questions": self.count, "progress/score": 100 * self.score_sum / self.count}
+        progress |= {f"seconds/{stage}": seconds for stage, seconds in record.seconds.items()}
+        if record.ttft is not None:
+            progress["ttft_s"] = record.ttft
+        self.run.log(progress)
+
+    def _count(self, record: Record) -> None:
+        self.count += 1
+        self.score_sum += record.score or 0.0
+
+    def finish(self, outcome: Outcome) -> None:
+        import wandb
+
+        for row in outcome.scores.rows:
+            if row.value is None:
+                continue
+            name = "/".join(part for part in (row.metric, row.group, row.label) if part)
+            self.run.summary[name] = row.value
+            if row.low is not None:
+                self.run.summary[f"{name}_ci_low"], self.run.summary[f"{name}_ci_high"] = row.low, row.high
+        self.run.summary["coverage"] = outcome.scores.coverage
+        for name, value in outcome.efficiency.items():
+            if value is not None:
+                self.run.summary[f"efficiency/{name}"] = value
+        table = wandb.Table(columns=list(_TABLE_COLUMNS))
+        for record in outcome.records:
+            table.add_data(*(_cell(getattr(record, column)) for column in _TABLE_COLUMNS))
+        self.run.log({"samples": table})
+        self._log_files(self.about.path)
+        self.run.finish(quiet=True)
+
+    def _log_files(self, path: Path) -> None:
+        import wandb
+
+        artifact = wandb.Artifact(f"{self.about.task}-{self.about.key}", type="evaluation")
+        for name in ("config.yaml", "manifest.json", "records.jsonl", "scores.csv"):
+            if (path / name).exists():
+                artifact.add_file(str(path / name))
+        self.run.log_artifact(artifact)
+
+
+def _cell(value: Any) -> str | float | None:
+    return value if value is None or isinstance(value, str | float | int) else str(value)
