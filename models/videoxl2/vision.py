@@ -67,7 +67,7 @@ def kept_blocks(config: SiglipVisionConfig) -> int:
 
 def resize_grid(features: Tensor, size: int = GRID) -> Tensor:
     """`[n, side*side, C]` -> `[n, C, size, size]`, bilinear with corners not aligned, computed in float32."""
-    frames, patches, channels = features.shape
+    patches = features.shape[1]
     side = round(patches**0.5)
     assert side * side == patches, patches
     grid = features.transpose(1, 2).unflatten(2, (side, side)).float()

@@ -1,0 +1,295 @@
+"""What can be set for Video-XL-2. Imports no torch: a misspelt or impossible setting is found at once.
+
+`enabled: null` switches a mechanism on when any of its settings is given; `enabled: false` beside such a setting is an
+error, because it would be ignored. After construction every switch is true or false, and what is on has all its values.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import ConfigError, suggest
+from evalkit.model import NEUTRAL, ModelSettings, VideoModel
+from evalkit.types import FrameRequest
+
+IMAGE_SIZE = 384
+VISUAL_TOKENS = 144
+GROUP = 4
+
+DTYPES = ("bfloat16", "float16", "float32")
+ATTENTION = ("sdpa", "flash_attention_2", "eager", "flex")
+TIME_REWRITES = ("authors", "correct", "off")
+RELEVANCE = ("attention", "siglip", "file", "uniform", "random")
+ON_MISS = ("error", "dense")
+
+
+@dataclass
+class FrameSettings:
+    """Which frames are read. `multiple_of: 4` drops the frames that do not fill a last group, as the authors do without
+    sparse prefill; 1 keeps them and repeats the last frame's features."""
+
+    rule: str = "video_xl_2"
+    max: int = 256
+    fps: float = 1.0
+    max_fps: float = 4.0
+    multiple_of: int = 1
+
+    def __post_init__(self) -> None:
+        _at_least(1, "frames.max", self.max)
+        _at_least(1, "frames.multiple_of", self.multiple_of)
+        for name, value in (("fps", self.fps), ("max_fps", self.max_fps)):
+            if value <= 0:
+                raise ConfigError(f"frames.{name}={value}: give a positive number of frames per second.")
+        if self.multiple_of > self.max:
+            raise ConfigError(f"frames.multiple_of={self.multiple_of} leaves no frames of frames.max={self.max}.")
+
+
+@dataclass
+class SparsePrefill:
+    """Chunk-based prefill: visual tokens see the text, their own chunk of `chunk_groups` groups and `previous_chunks`
+    chunks before it. Defaults when on: 4 and 3, the authors' setting for most benchmarks."""
+
+    enabled: bool | None = None
+    chunk_groups: int | None = None
+    previous_chunks: int | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(1, "sparse_prefill.chunk_groups", self.chunk_groups)
+        _at_least(0, "sparse_prefill.previous_chunks", self.previous_chunks)
+
+    def settled(self) -> SparsePrefill:
+        """With `enabled` decided and, where on, the defaults filled in."""
+        if not _switched_on(self, "sparse_prefill"):
+            return SparsePrefill(enabled=False)
+        return SparsePrefill(True, _or(self.chunk_groups, 4), _or(self.previous_chunks, 3))
+
+
+@dataclass
+class Budget:
+    """How much stays dense: the `chunks` most relevant ones, or as many as fit into `fraction` of the dense KV cache.
+    The first and the last chunk of a video are dense in any case."""
+
+    chunks: int | None = None
+    fraction: float | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(1, "bilevel_decode.budget.chunks", self.chunks)
+        if self.chunks is not None and self.fraction is not None:
+            raise ConfigError("bilevel_decode.budget: give chunks or fraction, not both.")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise ConfigError(f"bilevel_decode.budget.fraction={self.fraction}: give a share above 0, at most 1.")
+
+
+@dataclass
+class Relevance:
+    """How chunks are ranked for a question. attention: the model's own attention. siglip: text-frame similarity by the
+    SigLIP `model`. file: the authors' selection `file`; a question it lacks is an error, or reads everything with
+    `on_miss: dense`. uniform, random (with `seed`): controls that do not read the question."""
+
+    method: str | None = None
+    file: str | None = None
+    on_miss: str | None = None
+    seed: int | None = None
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        _one_of(RELEVANCE, "bilevel_decode.relevance.method", self.method)
+        _one_of(ON_MISS, "bilevel_decode.relevance.on_miss", self.on_miss)
+        method = _or(self.method, "attention")
+        for name, owner in (("file", "file"), ("on_miss", "file"), ("seed", "random"), ("model", "siglip")):
+            if getattr(self, name) is not None and method != owner:
+                raise ConfigError(f"bilevel_decode.relevance.{name} belongs to method={owner}, but method={method}.")
+        if method == "file" and not self.file:
+            raise ConfigError(
+                "bilevel_decode.relevance.method=file needs bilevel_decode.relevance.file=<selection file>."
+            )
+
+    def settled(self) -> Relevance:
+        method = _or(self.method, "attention")
+        return Relevance(
+            method=method,
+            file=self.file,
+            on_miss=_or(self.on_miss, "error") if method == "file" else None,
+            seed=_or(self.seed, 0) if method == "random" else None,
+            model=_or(self.model, "google/siglip-so400m-patch14-384") if method == "siglip" else None,
+        )
+
+
+@dataclass
+class BilevelDecode:
+    """Bi-level KV cache for a question: dense for the relevant chunks of `chunk_groups` groups, elsewhere visual keys
+    and values averaged over `compression` tokens. Defaults when on: 4 groups, compression 4, five chunks, attention."""
+
+    enabled: bool | None = None
+    compression: int | None = None
+    chunk_groups: int | None = None
+    budget: Budget = field(default_factory=Budget)
+    relevance: Relevance = field(default_factory=Relevance)
+
+    def __post_init__(self) -> None:
+        _at_least(1, "bilevel_decode.chunk_groups", self.chunk_groups)
+        _at_least(1, "bilevel_decode.compression", self.compression)
+        if self.compression is not None and VISUAL_TOKENS % self.compression:
+            divisors = ", ".join(str(n) for n in range(1, VISUAL_TOKENS + 1) if VISUAL_TOKENS % n == 0)
+            raise ConfigError(
+                f"bilevel_decode.compression={self.compression} does not divide the {VISUAL_TOKENS} visual tokens of a "
+                f"group: choose one of {divisors}."
+            )
+        if self.relevance.method == "file" and _given(self.budget):
+            raise ConfigError("bilevel_decode.budget: a selection file says by itself which chunks stay dense.")
+
+    def settled(self) -> BilevelDecode:
+        """With `enabled` decided and, where on, the defaults filled in."""
+        if not _switched_on(self, "bilevel_decode"):
+            return BilevelDecode(enabled=False)
+        relevance = self.relevance.settled()
+        top_k = Budget(chunks=5) if relevance.method != "file" and not _given(self.budget) else self.budget
+        return BilevelDecode(True, _or(self.compression, 4), _or(self.chunk_groups, 4), top_k, relevance)
+
+
+@dataclass
+class KVStoreSettings:
+    """Where the keys and values of a video live: `model` (the model's device) or `cpu`."""
+
+    device: str = "model"
+
+    def __post_init__(self) -> None:
+        _one_of(("model", "cpu"), "kv_store.device", self.device)
+
+
+@dataclass
+class VideoXL2(ModelSettings):
+    """Video-XL-2 (github.com/VectorSpaceLab/Video-XL, arXiv 2506.19225). `checkpoint` is a hub id or a folder."""
+
+    name: str = "Video-XL-2"
+    checkpoint: str = "BAAI/Video-XL-2"
+    revision: str | None = None
+    dtype: str = "bfloat16"
+    device: str = field(default="auto", metadata=NEUTRAL)
+    attention: str = "sdpa"
+    frames: FrameSettings = field(default_factory=FrameSettings)
+    sparse_prefill: SparsePrefill = field(default_factory=SparsePrefill)
+    bilevel_decode: BilevelDecode = field(default_factory=BilevelDecode)
+    kv_store: KVStoreSettings = field(default_factory=KVStoreSettings, metadata=NEUTRAL)
+    time_rewrite: str = "authors"
+    vision_batch: int = field(default=32, metadata=NEUTRAL)
+    question_batch: int = field(default=1, metadata=NEUTRAL)
+
+    def __post_init__(self) -> None:
+        _one_of(DTYPES, "dtype", self.dtype)
+        _one_of(ATTENTION, "attention", self.attention)
+        _one_of(TIME_REWRITES, "time_rewrite", self.time_rewrite)
+        _at_least(1, "question_batch", self.question_batch)
+        if self.vision_batch < GROUP or self.vision_batch % GROUP:
+            raise ConfigError(f"vision_batch={self.vision_batch}: give a multiple of {GROUP}, the frames of a group.")
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise ConfigError(f'device="{self.device}": choose auto, cpu, mps, cuda or cuda:<number>.')
+        if self.attention == "flash_attention_2":
+            self._check_flash()
+        self.sparse_prefill = self.sparse_prefill.settled()
+        self.bilevel_decode = self.bilevel_decode.settled()
+
+    def _check_flash(self) -> None:
+        if self.device in ("cpu", "mps"):
+            raise ConfigError(
+                f"attention=flash_attention_2 runs on CUDA only, but device={self.device}: use attention=sdpa."
+            )
+        if self.dtype == "float32":
+            raise ConfigError(
+                "attention=flash_attention_2 computes in bfloat16 or float16, but dtype=float32: use attention=sdpa."
+            )
+        if importlib.util.find_spec("flash_attn") is None:
+            raise ConfigError(
+                "attention=flash_attention_2 needs the package flash-attn: pip install 'evalkit[flash]', or use attention=sdpa."
+            )
+
+    def frames_wanted(self) -> FrameRequest:
+        return FrameRequest(
+            rule=self.frames.rule,
+            max_frames=self.frames.max,
+            fps=self.frames.fps,
+            max_fps=self.frames.max_fps,
+            multiple_of=self.frames.multiple_of,
+            size=(IMAGE_SIZE, IMAGE_SIZE),
+        )
+
+    def folder(self) -> Path:
+        """The checkpoint's folder on this machine, fetched or made if need be. Raises CheckpointError."""
+        from .folder import resolve
+
+        return resolve(self.checkpoint, self.revision)
+
+    def build(self) -> VideoModel:
+        from .adapter import build
+
+        return build(self)
+
+    def provenance(self) -> dict[str, Any]:
+        from .folder import provenance
+
+        return provenance(self.checkpoint, self.revision)
+
+
+@dataclass
+class VideoXL2Mini(VideoXL2):
+    """A miniature of Video-XL-2 with random weights, made on first use: the same code, the same shapes of tokens and
+    cache, on any machine and without network."""
+
+    name: str = "Video-XL-2 mini (random weights)"
+    checkpoint: str = "mini"
+    dtype: str = "float32"
+    frames: FrameSettings = field(default_factory=lambda: FrameSettings(max=64))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.checkpoint != "mini" or self.revision is not None:
+            raise ConfigError("videoxl2_mini makes its own checkpoint; to name another use model=videoxl2.")
+
+    def folder(self) -> Path:
+        from .mini import folder
+
+        return folder()
+
+    def provenance(self) -> dict[str, Any]:
+        from .folder import provenance
+
+        folder = self.folder()
+        return provenance(str(folder)) | {"checkpoint": folder.name}
+
+    def remarks(self) -> list[str]:
+        return ["videoxl2_mini has random weights: its scores are chance and mean nothing"]
+
+
+def _given(settings: Any) -> bool:
+    """Whether any value but `enabled` was set."""
+    values = (getattr(settings, f.name) for f in fields(settings) if f.name != "enabled")
+    return any(_given(value) if is_dataclass(value) else value is not None for value in values)
+
+
+def _switched_on(settings: SparsePrefill | BilevelDecode, key: str) -> bool:
+    given = _given(settings)
+    if settings.enabled is False and given:
+        raise ConfigError(
+            f"{key}.enabled=false, but settings of {key} are given that would be ignored: leave them out."
+        )
+    return given if settings.enabled is None else settings.enabled
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _at_least(least: int, key: str, value: int | None) -> None:
+    if value is not None and value < least:
+        raise ConfigError(f"{key}={value}: give at least {least}.")
+
+
+def _one_of(choices: Iterable[str], key: str, value: str | None) -> None:
+    choices = tuple(choices)
+    if value is not None and value not in choices:
+        raise ConfigError(f'{key}="{value}": choose {", ".join(choices)}.{suggest(value, choices)}')
