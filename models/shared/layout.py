@@ -1,4 +1,4 @@
-"""Where every token of a context stands, and which of them a prefill policy lets see which.
+"""Where every token of a context stands, and how far back a prefill policy lets it see.
 
 A context is `prefix | group 0 | group 1 | ... | tail`. A group is some text (its timestamp, perhaps a subtitle) and then
 its visual tokens; prefix and tail are text alone. Text and visual tokens are kept apart in the KV store, so each has two
@@ -115,26 +115,3 @@ class Layout:
         for start, text, count in zip(self.starts, self.text, self.visual, strict=False):
             rows.extend(range(start + text, start + text + count))
         return rows
-
-
-def causal_pairs(tokens: int) -> int:
-    """Query-key pairs of causal attention."""
-    return tokens * (tokens + 1) // 2
-
-
-def visible_pairs(layout: Layout, policy: Policy, suffix: int = 0) -> int:
-    """Query-key pairs that `policy` computes for the context and `suffix` text tokens behind it. Exact."""
-    pairs = causal_pairs(layout.prefix)
-    for group in range(layout.groups):
-        text, visual, start = layout.text[group], layout.visual[group], layout.starts[group]
-        pairs += text * start + causal_pairs(text)
-        window = layout.visual_rows[group] - layout.visual_rows[policy.window(group)]
-        pairs += visual * (layout.text_rows[group + 1] + window) + causal_pairs(visual)
-    end = layout.tail + suffix
-    return pairs + end * layout.starts[-1] + causal_pairs(end)
-
-
-def attention_density(layout: Layout, policy: Policy, suffix: int = 0) -> float:
-    """Visible pairs as a fraction of the causal ones; 1 is dense."""
-    total = causal_pairs(layout.length + suffix)
-    return visible_pairs(layout, policy, suffix) / total if total else 1.0

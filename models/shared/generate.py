@@ -1,0 +1,137 @@
+"""Token generation behind a memory: a KV store, or the mix of a question. Neither is changed by it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from evalkit.types import Decoding
+
+from .attention import Kernel, Part, Softmax, attend
+from .qwen2 import Qwen2Decoder, head_dim
+
+
+class Memory(Protocol):
+    """Keys and values that questions attend to. `length` is the position of the first token behind it."""
+
+    @property
+    def length(self) -> int: ...
+
+    def parts(self, layer: int) -> Iterable[Part]: ...
+
+
+class Turn:
+    """The rows that one question and its answer add behind a memory."""
+
+    def __init__(self, decoder: Qwen2Decoder, capacity: int) -> None:
+        config = decoder.config
+        shape = (config.num_hidden_layers, config.num_key_value_heads, capacity, head_dim(config))
+        self.keys = torch.empty(shape, dtype=decoder.dtype, device=decoder.device)
+        self.values = torch.empty_like(self.keys)
+        self.count = 0
+
+    def attend(self, attention: Kernel, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Softmax:
+        """New rows see the rows of this turn before them and, causally, themselves."""
+        start, end = self.count, self.count + k.shape[1]
+        self.keys[layer, :, start:end] = k
+        self.values[layer, :, start:end] = v
+        alone = end - start == 1  # a single row sees itself as it sees the rest
+        before = slice(0, end if alone else start)
+        earlier = (self.keys[layer, :, before], self.values[layer, :, before])
+        return attend(attention, q, iter([earlier]), None if alone else (k, v))
+
+
+@torch.inference_mode()
+def extend(
+    decoder: Qwen2Decoder, attention: Kernel, memory: Memory, turns: Sequence[Turn], embeds: Sequence[Tensor]
+) -> list[Tensor]:
+    """Append rows `[n, hidden]` to each turn: what leaves the last layer, for each. The turns share matrix products and
+    read the memory once."""
+    counts = [len(rows) for rows in embeds]
+    starts = [memory.length + turn.count for turn in turns]
+    positions = torch.cat([torch.arange(start, start + n) for start, n in zip(starts, counts, strict=True)])
+
+    def see(layer: int, q: Tensor, unrotated: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        common = attend(attention, q, iter(memory.parts(layer)))
+        end, out = 0, []
+        for turn, count in zip(turns, counts, strict=True):
+            rows, end = slice(end, end + count), end + count
+            total = Softmax(common.out[:, rows], common.lse[:, rows])
+            own = turn.attend(attention, layer, q[:, rows], k[:, rows], v[:, rows])
+            total.add(own.out, own.lse)
+            out.append(total.out.to(q.dtype))
+        return torch.cat(out, 1)
+
+    hidden = decoder.run(torch.cat(list(embeds)), positions.to(decoder.device), see)
+    for turn, count in zip(turns, counts, strict=True):
+        turn.count += count
+    return list(hidden.split(counts))
+
+
+@dataclass
+class Generated:
+    """Token ids of an answer, without the token that ended it, and what they took. Batched questions share the clock."""
+
+    ids: list[int] = field(default_factory=list)
+    finish: str = "length"  # stop | length
+    question_s: float = 0.0
+    generate_s: float = 0.0
+
+
+@torch.inference_mode()
+def generate(
+    decoder: Qwen2Decoder,
+    attention: Kernel,
+    memory: Memory,
+    questions: Sequence[Sequence[int]],
+    decoding: Decoding,
+    stop: Collection[int],
+) -> list[Generated]:
+    """Answer `questions` (token ids) about one memory. Batched or not, a question sees the same; but its sums are taken
+    in another order, so that an answer may flip where two tokens are all but equally likely."""
+    started = time.perf_counter()
+    answers = [Generated() for _ in questions]
+    turns = [Turn(decoder, len(ids) + decoding.max_new_tokens) for ids in questions]
+    samplers = [Sampler(decoding, decoder.device) for _ in questions]
+    fed: list[Sequence[int]] = list(questions)
+    running = list(range(len(questions)))
+    while running:
+        embeds = [decoder.embed(torch.tensor(fed[i], device=decoder.device)) for i in running]
+        hidden = extend(decoder, attention, memory, [turns[i] for i in running], embeds)
+        logits = decoder.logits(torch.stack([rows[-1] for rows in hidden]))
+        tokens = {i: samplers[i](row) for i, row in zip(running, logits, strict=True)}
+        now = time.perf_counter() - started
+        for i, token in tokens.items():
+            answer = answers[i]
+            if not answer.question_s:
+                answer.question_s = now
+            answer.generate_s = now - answer.question_s
+            if token in stop:
+                answer.finish = "stop"
+            else:
+                answer.ids.append(token)
+            fed[i] = [token]
+        running = [i for i in running if answers[i].finish != "stop" and len(answers[i].ids) < decoding.max_new_tokens]
+    return answers
+
+
+class Sampler:
+    """Logits `[vocab]` to a token id: the likeliest at temperature 0, else drawn from the nucleus of mass `top_p`
+    (Holtzman et al., arXiv:1904.09751). Each answer has a generator of its own, so that order never matters."""
+
+    def __init__(self, decoding: Decoding, device: torch.device) -> None:
+        self.decoding = decoding
+        self.random = torch.Generator(device).manual_seed(decoding.seed) if decoding.temperature > 0 else None
+
+    def __call__(self, logits: Tensor) -> int:
+        if self.random is None:
+            return int(logits.argmax())
+        mass, tokens = (logits / self.decoding.temperature).softmax(-1).sort(descending=True)
+        nucleus = mass.cumsum(-1) - mass < self.decoding.top_p
+        nucleus[0] = True
+        return int(tokens[torch.multinomial(mass * nucleus, 1, generator=self.random)])
