@@ -97,6 +97,7 @@ def _version(task: type[Task]) -> str:
 
     from evalkit.video import scenes, write
 
-    files = [inspect.getfile(cls) for cls in task.__mro__ if cls not in (object, ABC)]
-    files += [module.__file__ for module in (scenes, write) if module.__file__]
-    return sha256(b"".join(Path(file).read_bytes() for file in sorted(set(files)))).hexdigest()[:10]
+    files = {Path(inspect.getfile(cls)) for cls in task.__mro__ if cls not in (object, ABC)}
+    files |= {script for file in files for script in (file.parent / "_mini").glob("*.py")}
+    files |= {Path(module.__file__) for module in (scenes, write) if module.__file__}
+    return sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()[:10]

@@ -45,7 +45,7 @@ def _official(clip: Clip, q: Question, plan: FramePlan) -> str:
 
 def _inlined(q: Question) -> str:
     """The question as the hub copy of lmms-eval holds it, options included."""
-    return f"{q.text}\n{parenthesised(q.options)}"
+    return q.meta.get("inlined") or f"{q.text}\n{parenthesised(q.options)}"
 
 
 def _lmms_eval(clip: Clip, q: Question, plan: FramePlan) -> str:
@@ -64,7 +64,9 @@ class MLVU(Task):
     benchmark = "MLVU"
     splits: ClassVar = {"dev": Split(questions=(2174, 2175))}
     tables = ("task", "ability")
-    hub = HubData(("sy1998/MLVU_dev", "sy1998/temp"), "mlvu", by_hand="MLVU/MVLU is gated: accept its terms on the hub.")
+    hub = HubData(
+        ("sy1998/MLVU_dev", "sy1998/temp"), "mlvu", by_hand="MLVU/MVLU is gated: accept its terms on the hub."
+    )
     protocols: ClassVar = {
         "official": Protocol(
             source="github.com/JUNJIE99/MLVU, evaluation/multiple_choice_evaluation",
@@ -89,6 +91,11 @@ class MLVU(Task):
         ),
     }
 
+    def make_miniature(self, root: Path) -> None:
+        from ._mini.mlvu import write
+
+        write(root)
+
     def load(self, root: Path) -> Iterator[Clip]:
         if tables := sorted(root.glob("mlvu/*.parquet")) or sorted(root.glob("*.parquet")):
             for table in tables:
@@ -112,7 +119,7 @@ def _from_official(row: Row, root: Path, stem: str) -> Clip:
         gold=letter_of(options, answer) or answer,  # a few rows' answers are not among their options: never right
         groups={"task": (task,), "ability": (_ROLLUP.get(task, task),)},
     )
-    return Clip(Video(f"{stem}/{name}", path, duration_s=row.get("duration")), (question,))
+    return Clip(Video(f"{stem}/{name}", path, duration_s=row.get("duration")), (question,), cluster=name)
 
 
 def _from_hub(row: Row, root: Path) -> Clip:
@@ -124,6 +131,7 @@ def _from_hub(row: Row, root: Path) -> Clip:
         options=options,
         gold=row.text("answer"),
         groups={"task": (task,), "ability": (_ROLLUP.get(task, task),)},
+        meta={"inlined": row.text("question")},
     )
     return Clip(Video(name, first_existing(root / name, root / "video" / name)), (question,))
 

@@ -1,0 +1,43 @@
+"""What the miniatures have in common: videos cut from shots, and annotation files with the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evalkit.video.scenes import Scene, film
+from evalkit.video.write import write_video
+
+Shot = tuple[float, str] | tuple[float, str, str] | tuple[float, str, str, str]
+"""(seconds, colour[, text[, colour of the moving square]])"""
+
+
+def cut(*shots: Shot) -> list[Scene]:
+    """The shots one after the other."""
+    scenes: list[Scene] = []
+    for seconds, *look in shots:
+        start_s = scenes[-1].end_s if scenes else 0.0
+        scenes.append(Scene(start_s, start_s + seconds, *look))
+    return scenes
+
+
+def length_s(timeline: Sequence[Scene]) -> float:
+    return float(max(scene.end_s for scene in timeline))
+
+
+def shoot(path: Path, timeline: Sequence[Scene], fps: float = 8, size: tuple[int, int] = (96, 128)) -> None:
+    """Write a video of `size` (height, width), and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(path, film(timeline, fps, size), fps)
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
