@@ -6,14 +6,15 @@ extractor of our own is `tolerant`. All run in linear time on any input.
 
     name              alias  rule of
     lmms_eval         E1     lmms-eval `mcq_extract` (2025 to mid-2026): MLVU, Video-MME, LVBench
-    video_mme         E2     Video-MME `eval_your_results.py`; VideoMathQA, LongVideoBench and Video-XL-2 use it too
+    video_mme         E2     Video-MME `eval_your_results.py`; VideoMathQA and Video-XL-2 use it too
     video_mme_vlmek          the copy in VLMEvalKit, which also deletes "Answer:" and "Option:"
+    longvideobench           the copy in lmms-eval's LongVideoBench (letters A-E), whose list of phrases is whole
     mlvu              E3     MLVU `choice_bench.py`
     lvbench           E4     LVBench `answer_util.py`
     mvbench           E5     lmms-eval MVBench `mcq_acc`; Video-XL-2 and VideoChat-Flash on LVBench (letters A-E)
     vnbench           E6     VideoNIAH `eval.py`
     nextqa            E7     lmms-eval NExT-QA, after MMMU `parse_multi_choice_response`
-    paren                    Video-XL on VNBench
+    paren                    Video-XL `eval_vnbench.py`, whose output the VideoNIAH script then reads
     needle                   Video-XL's needle test
     tolerant                 ours
 """
@@ -145,16 +146,11 @@ def _strip_each(text: str, marks: Iterable[str]) -> str:
 
 # video_mme (E2) ------------------------------------------------------------------------------------------------------
 
-# Two of the phrases are run together in the original (a comma is missing between two string literals), so they never
-# match; kept, as they are what was run.
-_PREFIXES = (
-    "The best answer is",
-    "The correct answer is",
-    "The answer is",
-    "The answer",
-    "The best option isThe correct option is",
-    "Best answer:Best option:",
-)
+_SHORT_PREFIXES = ("The best answer is", "The correct answer is", "The answer is", "The answer")
+# In the original two pairs of phrases run together (a comma is missing between two string literals), so they never
+# match; kept, as this is what was run. LongVideoBench's copy has the commas.
+_FUSED_PREFIXES = (*_SHORT_PREFIXES, "The best option isThe correct option is", "Best answer:Best option:")
+_PREFIXES = (*_SHORT_PREFIXES, "The best option is", "The correct option is", "Best answer:", "Best option:")
 
 
 def _first_letter_after(prefixes: Sequence[str]) -> Rule:
@@ -195,12 +191,17 @@ def _letter_before(mark: str) -> Rule:
     return rule
 
 
+_vnbench = _letter_before(".")
+
+
 def _paren(reply: str, options: Sequence[str], letters: str) -> Read:
-    start = reply.find("(")
-    close = reply.find(")", start + 1)
-    if start >= 0 and close >= 0:
-        return Read(reply[start + 1 : close].strip(), "in parentheses")
-    return Read(reply.strip(), "whole reply")
+    """The text in the first parentheses, or the whole reply, goes on to the official scorer."""
+    for line in reply.split("\n"):
+        start = line.find("(")
+        close = line.find(")", start + 1)
+        if start >= 0 and close >= 0:
+            return Read(_vnbench(line[start + 1 : close], options, letters).text, "in parentheses")
+    return _vnbench(reply.strip(), options, letters)
 
 
 # mvbench (E5) --------------------------------------------------------------------------------------------------------
@@ -308,12 +309,13 @@ _LABEL = re.compile(r"^\s*\(?[A-Z][.):]\s*")
 
 _ALL = (
     Extractor("lmms_eval", _lmms_eval, "E1"),
-    Extractor("video_mme", _first_letter_after(_PREFIXES), "E2"),
-    Extractor("video_mme_vlmek", _first_letter_after((*_PREFIXES, "Answer:", "Option:"))),
+    Extractor("video_mme", _first_letter_after(_FUSED_PREFIXES), "E2"),
+    Extractor("video_mme_vlmek", _first_letter_after((*_FUSED_PREFIXES, "Answer:", "Option:"))),
+    Extractor("longvideobench", _first_letter_after(_PREFIXES)),
     Extractor("mlvu", _mlvu, "E3"),
     Extractor("lvbench", _lvbench, "E4"),
     Extractor("mvbench", _mvbench, "E5"),
-    Extractor("vnbench", _letter_before("."), "E6"),
+    Extractor("vnbench", _vnbench, "E6"),
     Extractor("nextqa", _nextqa, "E7", draws=True),
     Extractor("paren", _paren),
     Extractor("needle", _letter_before(")")),

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from evalkit.scoring.extract import Extracted, extractor, seeded_choice
 from evalkit.scoring.reasoning import Answer, strip_reasoning
+from evalkit.scoring.spans import iou, span_parser
 from evalkit.types import Grade, Question
 
 Invalid = Literal["wrong", "excluded", "excluded_if_empty", "random", "random_wrong"]
@@ -84,3 +85,37 @@ class Choice:
         if self.invalid == "random_wrong":
             letters = "".join(letter for letter in letters if letter != gold) or letters
         return letters
+
+
+@dataclass(frozen=True)
+class Span:
+    """Temporal grounding: a span in seconds by a named parser, held against the gold span.
+
+    `values`: `iou`, and `R@<t>` (1 if IoU >= t) for each threshold; `score` is the one named by `headline`. Gold spans
+    may end after the video does, which no prediction can reach: where `question.meta` has `duration_s`,
+    `iou_clip_gold` is against the gold cut at the video's end, as a diagnostic.
+    """
+
+    parser: str
+    thresholds: tuple[float, ...] = (0.3, 0.5, 0.7)
+    headline: str = "iou"
+    reasoning: bool = True
+
+    def __post_init__(self) -> None:
+        span_parser(self.parser)
+
+    def grade(self, question: Question, reply: str) -> Grade:
+        answer = strip_reasoning(reply) if self.reasoning else Answer(reply)
+        span, rule = span_parser(self.parser).parse(answer.text)
+        rule, note = f"{self.parser}: {rule}", "; ".join(answer.steps)
+        gold = question.gold
+        if gold is None:
+            return Grade(None, span, rule, span is not None, note=note)
+        assert not isinstance(gold, str), f"question {question.id}: the gold of a span is (start_s, end_s)"
+        values = {"iou": iou(span, gold) if span else 0.0}
+        values |= {f"R@{t:g}": float(values["iou"] >= t) for t in self.thresholds}
+        duration = question.meta.get("duration_s")
+        if duration is not None:
+            clipped = (min(gold[0], duration), min(gold[1], duration))
+            values["iou_clip_gold"] = iou(span, clipped) if span else 0.0
+        return Grade(values[self.headline], span, rule, span is not None, values, note)
