@@ -36,7 +36,7 @@ PUBLISHED = {
     "use_pos_skipping": False,
     "use_sliding_window": False,
 }
-"""What this implementation computes. A key may be absent. `mm_vision_select_layer` is not here: the original ignores it."""
+"""What this implementation computes. A key may be absent. The original ignores `mm_vision_select_layer`: not here."""
 
 LANGUAGE_SIZES = (
     "vocab_size",

@@ -38,7 +38,7 @@ def local_folder(checkpoint: str) -> Path | None:
 
 
 def resolve(checkpoint: str, revision: str | None = None) -> Path:
-    """The checkpoint's folder on this machine, downloaded from the hub if it is not there yet. Raises CheckpointError."""
+    """The checkpoint's folder on this machine, fetched from the hub if it is not there. Raises CheckpointError."""
     folder = local_folder(checkpoint)
     if folder is not None:
         if revision is not None:
@@ -50,8 +50,8 @@ def resolve(checkpoint: str, revision: str | None = None) -> Path:
         # no network, offline mode, no such repository or revision, gated, no space
         at = f"{checkpoint} at revision {revision}" if revision else checkpoint
         raise CheckpointError(
-            f"{at} is not on this machine and cannot be fetched ({type(error).__name__}: {_first_line(error)}). Where "
-            f"there is network, run `hf download {checkpoint}`; or copy the folder here and set model.checkpoint=<folder>."
+            f"{at} is not on this machine and cannot be fetched ({type(error).__name__}: {_first_line(error)}). Run "
+            f"`hf download {checkpoint}` where there is network, or set model.checkpoint=<folder> to a copy."
         ) from error
 
 

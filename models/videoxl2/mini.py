@@ -1,10 +1,10 @@
 """The miniature: a checkpoint folder in the published layout with tiny widths and random weights, made on first use.
 
-Everything that decides shapes is as released (384-pixel frames, patches of 14, a 24 x 24 grid, 144 tokens a group, the
-vision tower's dropped block, digits that are tokens of their own), so that it runs the same code with the same token and
-cache geometry. The folder is the same byte for byte wherever it is made with the same library versions. Two lines of the
-output layer are not left to chance: the first token is an option letter and the second ends the turn, so that replies
-are well-formed and scores are those of guessing.
+Everything that decides shapes is as released (384-pixel frames, patches of 14, a 24 x 24 grid, 144 tokens a group,
+the vision tower's dropped block, digits that are tokens of their own), so that it runs the same code on the same
+geometry of tokens and cache. The folder is the same byte for byte wherever it is made with the same library versions.
+The output layer is not left to chance alone: the first token is an option letter and the second ends the turn, so
+that replies are well-formed and scores are those of guessing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from evalkit.paths import cache_dir
 
-from ..shared.qwen2 import Qwen2Decoder
+from ..shared.qwen2 import Qwen2Decoder  # noqa: TID252
 from .checkpoint import TOWER
 from .config import PUBLISHED, read_config
 from .vision import Vision
@@ -111,7 +111,7 @@ def folder() -> Path:
 def write(place: Path) -> None:
     """The whole checkpoint into the existing folder `place`."""
     tokenizer = train_tokenizer()
-    ids = {word: tokenizer.token_to_id(word) for word in (*SPECIAL, *LETTERS)}
+    ids = {word: index for word, index in tokenizer.get_vocab().items() if word in (*SPECIAL, *LETTERS)}
     config = CONFIG | {"bos_token_id": ids["<|endoftext|>"], "eos_token_id": ids["<|im_end|>"]}
     _write_json(place / "config.json", config)
     tokenizer.save(str(place / "tokenizer.json"))

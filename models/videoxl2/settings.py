@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +205,8 @@ class VideoXL2(ModelSettings):
             )
         if importlib.util.find_spec("flash_attn") is None:
             raise ConfigError(
-                "attention=flash_attention_2 needs the package flash-attn: pip install 'evalkit[flash]', or use attention=sdpa."
+                "attention=flash_attention_2 needs the package flash-attn: pip install 'evalkit[flash]', or use "
+                "attention=sdpa."
             )
 
     def frames_wanted(self) -> FrameRequest:

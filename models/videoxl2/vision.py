@@ -29,8 +29,10 @@ class Patches(nn.Module):
 
     def __init__(self, config: SiglipVisionConfig) -> None:
         super().__init__()
-        self.patch_embedding = nn.Conv2d(config.num_channels, config.hidden_size, config.patch_size, config.patch_size)
-        self.position_embedding = nn.Embedding((config.image_size // config.patch_size) ** 2, config.hidden_size)
+        image, patch = config.image_size, config.patch_size
+        assert isinstance(image, int) and isinstance(patch, int), "frames are square"
+        self.patch_embedding = nn.Conv2d(config.num_channels, config.hidden_size, kernel_size=patch, stride=patch)
+        self.position_embedding = nn.Embedding((image // patch) ** 2, config.hidden_size)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """`[n, 3, H, W]` -> `[n, patches, C]`."""
@@ -85,7 +87,6 @@ class Vision(nn.Module):
         super().__init__()
         assert batch % GROUP == 0, f"a batch of {batch} frames would cut a group of {GROUP}"
         self.batch = batch
-        self.image_size = int(config.image_size)
         self.tower = Tower(config)
         self.dts = DTS(config.hidden_size)
         self.projector = nn.Sequential(nn.Linear(config.hidden_size, width), nn.GELU(), nn.Linear(width, width))

@@ -1,9 +1,9 @@
 """Golden cases: what the original programs (github.com/VectorSpaceLab/Video-XL) compute on tiny random weights.
 
-Everything was computed in float32 on a CPU. A case is a folder with a `case.json` (what is computed, sizes, variants, tolerances) and, where tensors are involved,
-`weights.safetensors`, `inputs.safetensors` and `expected.safetensors`. Cases are found by the "case" field of their
-`case.json`, wherever they lie under `$EVALKIT_GOLDEN` (default: the copies beside this file), so that a folder of
-further cases with other seeds and sizes runs through the same tests:
+Everything was computed in float32 on a CPU. A case is a folder with a `case.json` (what is computed, sizes, variants,
+tolerances) and, where tensors are involved, `weights.safetensors`, `inputs.safetensors` and `expected.safetensors`.
+Cases are found by the "case" field of their `case.json`, wherever they lie under `$EVALKIT_GOLDEN` (default: the copies
+beside this file), so that a folder of further cases with other seeds and sizes runs through the same tests:
 
     EVALKIT_GOLDEN=/path/to/cases python -m pytest tests/golden
 """
