@@ -1,0 +1,208 @@
+"""Where each frame of a video lies: found by reading its packets once, without decoding them.
+
+A container's own frame count cannot be trusted (it is absent in Matroska, counts hidden frames before an edit list,
+and promises what a broken download no longer holds), so the packets are counted, and a count that falls short of the
+promise is an error: sampling only the readable part would silently show the model another video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from evalkit.errors import VideoError
+
+from .info import FETCH_AGAIN, BackendFailed, VideoInfo, require_file, silent, unopenable
+
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,gif,ogg,h264,hevc,ivf,mpegvideo,m4v,rm,mjpeg,mxf,dv,"
+    "wav,mp3,flac,aac"
+)
+"""Containers that are opened. Playlists are not: a downloaded 'video' must not make the reader open other files."""
+
+WHOLE_PICTURE = ("gif", "apng")
+"""Codecs whose frames may lean on any earlier one, whatever their key flags say: decoded from the start."""
+
+Progress = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """Frames in display order, packets in file order.
+
+    `pts[i]` is frame i's timestamp and `packet[i]` the number of its packet; `number` gives a packet's number by its
+    timestamp. `key_packet` and `key_pts` are the places where decoding can start. `in_order`: the timestamps identify
+    no packets, so frames can only be counted from the start.
+    """
+
+    info: VideoInfo
+    pts: np.ndarray
+    packet: np.ndarray
+    number: dict[int, int]
+    key_packet: np.ndarray
+    key_pts: np.ndarray
+    in_order: bool
+
+    def key_before(self, i: int) -> int:
+        """The last key frame (an index into `key_packet`) from which frame i can be decoded."""
+        return max(0, int(np.searchsorted(self.key_pts, self.pts[i], side="right")) - 1)
+
+
+@contextmanager
+def opened(path: Path, **options: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The container and its video stream (never a cover picture). Raises VideoError."""
+    try:
+        container = av.open(
+            f"file:{path}", options={"protocol_whitelist": "file", "format_whitelist": FORMATS, **options}
+        )
+    except (av.error.InvalidDataError, av.error.EOFError):
+        raise unopenable(path) from None
+    except av.error.FFmpegError as error:
+        raise BackendFailed(f"{error.strerror} while opening") from error
+    with container:
+        pictures = [s for s in container.streams.video if not s.disposition & s.disposition.__class__.attached_pic]
+        if not pictures:
+            raise VideoError(f"{path} has no video stream, only {_kinds(container)}.", kind="no_video_stream")
+        if pictures[0].codec_context is None:
+            raise BackendFailed("no decoder for its codec")
+        yield container, pictures[0]
+
+
+def _kinds(container: InputContainer) -> str:
+    return " and ".join(sorted({s.type or "data" for s in container.streams})) or "an empty container"
+
+
+@dataclass
+class _Packets:
+    pts: list[int | None]
+    key: list[bool]
+    hidden: list[bool]
+    end_s: float
+    errors: list[str]
+    codec: str
+
+
+def _read_packets(path: Path, progress: Progress, **options: str) -> tuple[_Packets, int, float]:
+    """All packets of the video stream, the number the container promises, and the duration it promises."""
+    with opened(path, **options) as (container, stream):
+        found = _Packets([], [], [], 0.0, [], stream.codec_context.name)
+        matroska = "matroska" in container.format.name
+        packets = container.demux() if matroska else container.demux(stream)
+        try:
+            with av.logging.Capture() as log:  # the one place where Matroska's reader tells that it lost its way
+                for packet in packets:
+                    progress()
+                    if packet.size == 0:
+                        continue
+                    if packet.pts is not None and packet.time_base:
+                        end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                        found.end_s = max(found.end_s, end)
+                    if packet.stream_index != stream.index:
+                        continue
+                    found.pts.append(packet.pts)
+                    found.key.append(packet.is_keyframe)
+                    found.hidden.append(packet.is_discard or _never_shown(stream, packet))
+            if matroska:
+                found.errors = [message for level, _, message in log if level <= av.logging.ERROR]
+        except av.error.FFmpegError as error:
+            found.errors.append(error.strerror or str(error))
+        promised_s = float(container.duration / av.time_base) if matroska and container.duration else 0.0
+        return found, stream.frames, promised_s
+
+
+def _never_shown(stream: VideoStream, packet: av.Packet) -> bool:
+    """VP8 keeps frames that serve only as reference in packets of their own; bit 4 of the first byte shows a frame."""
+    return stream.codec_context.name in ("vp8", "libvpx") and not bytes(packet)[0] & 0x10
+
+
+def build_index(path: Path, progress: Progress = silent) -> FrameIndex:
+    """Read the packets of `path`. Raises VideoError (missing, unreadable, empty, not_video, no_video_stream, damaged)
+    or BackendFailed."""
+    require_file(path)
+    found, promised, promised_s = _read_packets(path, progress)
+    if len(found.pts) < promised:  # an edit list may leave packets out for good reason: count them without it
+        everything, _, _ = _read_packets(path, progress, ignore_editlist="1")
+        if len(everything.pts) < promised:
+            raise VideoError(
+                f"{path} is damaged: only {len(everything.pts)} of its {promised} frames are there; {FETCH_AGAIN}.",
+                kind="damaged",
+            )
+    if found.errors or found.end_s < promised_s - max(1.0, 0.02 * promised_s):
+        whole = f" of {promised_s:.1f} s" if promised_s else ""
+        raise VideoError(
+            f"{path} is damaged: it can be read up to {found.end_s:.1f} s{whole}"
+            f"{' (' + found.errors[0].strip() + ')' if found.errors else ''}; {FETCH_AGAIN}.",
+            kind="damaged",
+        )
+    if not any(found.key):
+        raise VideoError(f"{path} is damaged: it holds no frame that decoding can start from.", kind="damaged")
+    return _arrange(path, found, progress)
+
+
+def _arrange(path: Path, found: _Packets, progress: Progress) -> FrameIndex:
+    keys = [n for n, key in enumerate(found.key) if key]
+    first = keys[0]
+    known = [pts for pts in found.pts if pts is not None]
+    in_order = found.codec in WHOLE_PICTURE or len(known) < len(found.pts) or len(set(known)) < len(known)
+    if in_order:
+        count = _count_frames(path, progress)
+        pts = packet = key_pts = key_packet = np.empty(0, np.int64)
+        number: dict[int, int] = {}
+    else:
+        # Frames that precede the first key frame lean on frames that are not in the file; no decoder shows them.
+        shown = [n for n in range(first, len(known)) if not found.hidden[n] and known[n] >= known[first]]
+        packet = np.array(sorted(shown, key=known.__getitem__), np.int64)
+        pts = np.array([known[n] for n in packet], np.int64)
+        key_packet = np.array(keys, np.int64)
+        key_pts = np.array([known[n] for n in keys], np.int64)
+        number = {p: n for n, p in enumerate(known)}
+        count = len(packet)
+        in_order = bool((np.diff(key_pts) <= 0).any())
+    return FrameIndex(_describe(path, count, found.end_s), pts, packet, number, key_packet, key_pts, in_order)
+
+
+def _count_frames(path: Path, progress: Progress) -> int:
+    count = 0
+    with opened(path) as (container, stream):
+        stream.codec_context.skip_frame = "DEFAULT"
+        try:
+            for _ in container.decode(stream):
+                progress()
+                count += 1
+        except av.error.FFmpegError:
+            raise VideoError(
+                f"{path} is damaged: frame {count} cannot be decoded; {FETCH_AGAIN}.", kind="damaged"
+            ) from None
+    return count
+
+
+def _describe(path: Path, count: int, end_s: float) -> VideoInfo:
+    with opened(path) as (container, stream):
+        rate = stream.average_rate or stream.guessed_rate
+        width, height, rotation = stream.codec_context.width, stream.codec_context.height, 0
+        try:
+            shown = next(container.decode(stream), None)
+        except av.error.FFmpegError:
+            shown = None  # the reader will meet the same frame and say so, if it is wanted
+        if shown is not None:
+            width, height, rotation = shown.width, shown.height, shown.rotation % 360
+        if rotation % 180:
+            width, height = height, width
+        native_fps = float(rate) if rate else 0.0
+        duration_s = count / native_fps if native_fps else end_s
+        return VideoInfo(count, native_fps, duration_s, width, height, stream.codec_context.name, rotation)
+
+
+def probe(path: Path) -> VideoInfo:
+    """What a video is, after reading its packets once. Raises VideoError."""
+    try:
+        return build_index(Path(path)).info
+    except BackendFailed as error:
+        raise VideoError(f"{path} cannot be read: {error}.", kind="damaged") from error

@@ -1,0 +1,83 @@
+"""The reader's handle on one decoding process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import numpy as np
+
+import evalkit
+
+from .info import BackendFailed
+from .wire import Hangup, Silence, receive
+
+PARENT_FOLDER = os.fspath(os.path.dirname(os.path.dirname(os.path.abspath(evalkit.__file__))))  # noqa: PTH100, PTH120
+
+
+class WorkerDied(BackendFailed):
+    kind = "decoder_crash"
+
+
+class WorkerSilent(BackendFailed):
+    kind = "timeout"
+
+
+class Worker:
+    """Starts at once; decodes one video at a time. A plain new interpreter: neither forked (an open container does not
+    survive that) nor importing the caller's main module again."""
+
+    def __init__(self) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
+        path = os.pathsep.join(filter(None, [PARENT_FOLDER, os.environ.get("PYTHONPATH", "")]))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "evalkit.video.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            bufsize=0,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            start_new_session=True,  # Ctrl-C in the terminal reaches the reader alone
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def start(self, job: dict[str, Any]) -> None:
+        try:
+            self._stdin.write(json.dumps(job).encode() + b"\n")
+        except BrokenPipeError:
+            raise self._died() from None
+
+    def receive(self, timeout_s: float) -> tuple[dict[str, Any], np.ndarray | None]:
+        """The next message. Raises WorkerDied or WorkerSilent; the process is gone then."""
+        try:
+            return receive(self._stdout, timeout_s)
+        except Silence:
+            self.end()
+            raise WorkerSilent(f"no progress in {timeout_s:g} s") from None
+        except Hangup:
+            raise self._died() from None
+
+    def _died(self) -> WorkerDied:
+        self.end()
+        code = self._process.returncode
+        self._log.seek(0)
+        last = self._log.read().decode(errors="replace").strip().splitlines()[-1:] or [""]
+        self._log.close()
+        how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        return WorkerDied(f"its process ended, {how}{': ' + last[0][:200] if last[0] else ''}")
+
+    def end(self) -> None:
+        """Kill the process, stopped or not."""
+        self._process.kill()
+        self._process.wait()
+        self._stdin.close()
+        self._stdout.close()

@@ -1,0 +1,54 @@
+"""The settings of `video.*` on the command line."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, field
+
+from evalkit.errors import ConfigError, suggest
+from evalkit.model import NEUTRAL
+
+BACKENDS = ("pyav", "decord")
+
+DECORD_MISSING = (
+    "video.backend=decord asks for the package decord, which is not installed (it has wheels for x86-64 alone); "
+    "install it with `pip install decord`, or leave video.backend=pyav."
+)
+
+
+@dataclass
+class VideoSettings:
+    """How videos are read. Only the backend can change a frame, hence an answer."""
+
+    backend: str = "pyav"
+    workers: int = field(default=0, metadata=NEUTRAL)
+    """Decoding processes; each reads one video ahead. 0: one for every two cores, four at most."""
+    timeout_s: float = field(default=60.0, metadata=NEUTRAL)
+    """A decoder that makes no progress for so long is ended."""
+    queue_mb: int = field(default=512, metadata=NEUTRAL)
+    """Host memory for frames that are decoded and not yet used, of all videos together."""
+    cache: str | None = field(default=None, metadata=NEUTRAL)
+    """Folder of a frame store, shared by runs: a video is decoded once for the whole sweep."""
+    cache_gb: float = field(default=50.0, metadata=NEUTRAL)
+
+    def check(self) -> None:
+        """Raise ConfigError for values that cannot work on this machine."""
+        if self.backend not in BACKENDS:
+            raise ConfigError(
+                f'video.backend is "{self.backend}".{suggest(self.backend, BACKENDS)} Choose one of: '
+                f"{', '.join(BACKENDS)}."
+            )
+        if self.backend == "decord" and not decord_installed():
+            raise ConfigError(DECORD_MISSING)
+        if self.workers < 0:
+            raise ConfigError(f"video.workers is {self.workers}; it must be 0 (by cores) or more.")
+        if self.timeout_s <= 0:
+            raise ConfigError(f"video.timeout_s is {self.timeout_s:g}; it must be above 0.")
+        if self.queue_mb < 1:
+            raise ConfigError(f"video.queue_mb is {self.queue_mb}; it must be at least 1.")
+        if self.cache_gb <= 0:
+            raise ConfigError(f"video.cache_gb is {self.cache_gb:g}; it must be above 0.")
+
+
+def decord_installed() -> bool:
+    return importlib.util.find_spec("decord") is not None

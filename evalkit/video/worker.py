@@ -1,0 +1,123 @@
+"""A decoding process: `python -m evalkit.video.worker`, started by the reader and fed over its standard input.
+
+It imports av, numpy and Pillow alone, so it starts in a moment, and a decoder that crashes takes nothing else along.
+When its parent is gone, however that happened, it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO, Any
+
+import av
+import numpy as np
+from PIL import Image
+
+from evalkit.errors import EvalkitError, VideoError
+from evalkit.types import FramePlan, FrameRequest
+
+from .decord import DecordDecoder
+from .info import Decoder
+from .pyav import PyAVDecoder
+from .sampling import RESAMPLING, sample
+from .wire import Heartbeat, send
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the reader's business
+    pipe = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # whatever a decoder prints must not get between the messages
+    av.logging.set_level(None)
+    jobs: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+    try:
+        while True:
+            serve(jobs.get(), pipe)
+    except BrokenPipeError:
+        os._exit(0)
+
+
+def _listen(jobs: SimpleQueue[dict[str, Any]]) -> None:
+    for line in sys.stdin.buffer:
+        jobs.put(json.loads(line))
+    os._exit(0)  # even in the middle of a decoder that hangs
+
+
+def serve(job: dict[str, Any], pipe: IO[bytes]) -> None:
+    """Answer a job with its plan, its frames and an end; or with an error at any point."""
+    try:
+        _decode(job, pipe)
+    except EvalkitError as error:
+        send(pipe, {"type": "error", "final": True, "kind": getattr(error, "kind", "failed"), "message": str(error)})
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # what a decoder may raise is not known; the reader marks it and tries the other one
+        text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        send(pipe, {"type": "error", "final": False, "kind": "damaged", "message": text})
+
+
+def _decode(job: dict[str, Any], pipe: IO[bytes]) -> None:
+    alive = Heartbeat(pipe)
+    started = time.perf_counter()
+    path = Path(job["path"])
+    request = FrameRequest(**{**job["request"], "size": tuple(job["request"]["size"] or ()) or None})
+    backend: Decoder = (PyAVDecoder if job["backend"] == "pyav" else DecordDecoder)(path, job["threads"], alive)
+    plan = plan_for(path, backend, request, job["start_s"], job["end_s"])
+    send(
+        pipe,
+        {
+            "type": "plan",
+            "decoder": backend.name,
+            "indices": plan.indices,
+            "times_s": plan.times_s,
+            "native_fps": plan.native_fps,
+            "frame_count": plan.frame_count,
+            "seconds": time.perf_counter() - started,
+        },
+    )
+    started = time.perf_counter()
+    shape: tuple[int, ...] | None = None
+    distinct = sorted(set(plan.indices))
+    for index, frame in zip(distinct, backend.frames(distinct), strict=True):
+        frame = resized(frame, request)
+        if shape not in (None, frame.shape):
+            raise VideoError(
+                f"{path} changes its picture size at frame {index}; ask for frames of one size.", kind="damaged"
+            )
+        shape = frame.shape
+        seconds = time.perf_counter() - started
+        for _ in range(plan.indices.count(index)):
+            send(pipe, {"type": "frame", "seconds": seconds}, frame)
+            seconds = 0.0
+        started = time.perf_counter()
+    backend.close()
+    send(pipe, {"type": "end"})
+
+
+def plan_for(
+    path: Path, decoder: Decoder, request: FrameRequest, start_s: float | None, end_s: float | None
+) -> FramePlan:
+    """`sample` for an open video; its errors name the file."""
+    try:
+        return sample(request, decoder.info.frame_count, decoder.info.native_fps, start_s, end_s)
+    except VideoError as error:
+        raise VideoError(f"{path} {error}.", error.kind) from None
+
+
+def resized(frame: np.ndarray, request: FrameRequest) -> np.ndarray:
+    """uint8 `[height, width, 3]` at the wanted size, by Pillow, as the models' own preprocessing does it."""
+    if request.size is None or frame.shape[:2] == tuple(request.size):
+        return frame
+    height, width = request.size
+    return np.asarray(Image.fromarray(frame).resize((width, height), RESAMPLING[request.resample]))
+
+
+if __name__ == "__main__":
+    main()
