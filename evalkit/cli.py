@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +79,8 @@ _WITH_VALUE = {
 }
 
 
-def _config_dirs(argv: Sequence[str]) -> list[Path]:
-    dirs = [Path(value) for flag, value in zip(argv, argv[1:], strict=False) if flag in ("--config-dir", "-cd")]
+def config_dirs(argv: Sequence[str]) -> list[Path]:
+    dirs = [Path(value) for flag, value in pairwise(argv) if flag in ("--config-dir", "-cd")]
     return dirs + [Path(a.partition("=")[2]) for a in argv if a.startswith("--config-dir=")]
 
 
@@ -87,12 +88,15 @@ def check(argv: Sequence[str]) -> None:
     """Raise ConfigError, naming the near match, for a group, choice or key that does not exist. Hydra would find most
     of them too, but says so in terms of its own machinery."""
     overrides = [o for o in _overrides(argv) if not o.lstrip("+~").startswith("hydra")]
-    dirs = [CONFIGS, *_config_dirs(argv)]
+    dirs = [CONFIGS, *config_dirs(argv)]
     given: set[str] = set()
     for override in overrides:
         key, separator, value = override.lstrip("+~").partition("=")
         if not separator and not override.startswith("~"):
             raise ConfigError(f'"{override}" is not a setting: write key=value, such as task={_all("task", dirs)[0]}.')
+        known = [*_GROUPS, *_top_level()]
+        if key.split(".")[0] not in known:
+            raise ConfigError(f'there is no setting "{key}".{suggest(key, known)} There are: {", ".join(known)}.')
         if key in _GROUPS:
             given.add(key)
             for name in _names(value):
@@ -104,6 +108,13 @@ def check(argv: Sequence[str]) -> None:
             if group not in given:
                 raise ConfigError(f"no {group} is named: add {group}=<name>, one of {', '.join(_all(group, dirs))}.")
     compose(overrides, dirs)
+
+
+def _top_level() -> list[str]:
+    """The settings beside the groups, as configs/evalkit.yaml lists them."""
+    lines = (CONFIGS / "evalkit.yaml").read_text(encoding="utf-8").splitlines()
+    names = [line.partition(":")[0] for line in lines if line[:1].isalpha() and ":" in line]
+    return [name for name in names if name not in ("defaults", "hydra")]
 
 
 def _names(value: str) -> list[str]:
@@ -121,28 +132,30 @@ def _check_choice(group: str, name: str, dirs: Sequence[Path]) -> None:
         raise ConfigError(f'{group}="{name}" does not exist.{suggest(name, known)} There are: {", ".join(known)}.')
 
 
-def compose(overrides: Sequence[str], dirs: Sequence[Path] = (CONFIGS,)) -> DictConfig:
-    """The configuration these overrides give, as `python -m evalkit` would see it; the first value of each sweep.
+def compose(overrides: Sequence[str], dirs: Sequence[Path] = (CONFIGS,), name: str = "evalkit") -> DictConfig:
+    """The configuration `name` with these overrides; of a sweep, with the first value of each.
 
     Raises ConfigError that names the key and the near match.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
+    from hydra.core.override_parser.types import OverrideType
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     searchpath = [f"hydra.searchpath=[{','.join(f'file://{d.resolve()}' for d in dirs[1:])}]"] if dirs[1:] else []
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="evalkit"):
-            groups, values = [], []
+            groups: list[Override] = []
+            values: list[Override] = []
             for override in _parsed(overrides):
                 (groups if override.key_or_group in _GROUPS else values).append(override)
-            config = hydra_compose("evalkit", [*map(_single, groups), *searchpath])
+            config = hydra_compose(name, [*map(_single, groups), *searchpath])
             for override in values:
-                if override.is_change_override() and not override.package:
+                if override.type == OverrideType.CHANGE and not override.package:
                     _check_key(override.key_or_group, config)
             if values:
-                config = hydra_compose("evalkit", [*map(_single, groups), *map(_single, values), *searchpath])
+                config = hydra_compose(name, [*map(_single, groups), *map(_single, values), *searchpath])
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_first_line(error)) from None
     return config
@@ -170,12 +183,15 @@ def _check_key(key: str, config: DictConfig) -> None:
             return  # below a value or a list; Hydra checks the rest
         if part not in node:
             keys = [str(k) for k in node if not str(k).startswith("_")]
-            where = f"{path} has" if path else "there are"
-            raise ConfigError(
-                f'there is no setting "{key}".{suggest(part, keys) or _elsewhere(part, config)} '
-                f"{where[0].upper() + where[1:]}: {', '.join(keys)}."
-            )
+            near = suggest(part, keys) or _elsewhere(part, config)
+            raise ConfigError(f'there is no setting "{key}".{near} {_list(path, keys)}')
         node, path = node[part], f"{path}.{part}".lstrip(".")
+
+
+def _list(path: str, keys: Sequence[str]) -> str:
+    if not keys:
+        return f"The chosen {path} has no settings."
+    return f"{path.capitalize() or 'Settings'}: {', '.join(keys)}."
 
 
 def _elsewhere(name: str, config: DictConfig) -> str:
@@ -186,7 +202,7 @@ def _elsewhere(name: str, config: DictConfig) -> str:
 
 def _paths(node: Any, prefix: str = "") -> Iterator[str]:
     if isinstance(node, DictConfig):
-        for key in node:
+        for key in map(str, node):
             yield f"{prefix}{key}"
             yield from _paths(node._get_node(key), f"{prefix}{key}.")
 

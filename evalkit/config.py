@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evalkit.errors import ConfigError, suggest
-from evalkit.video.reader import VideoSettings
+from evalkit.video.settings import VideoSettings
 
 
 @dataclass
@@ -63,20 +63,28 @@ def root_settings(config: DictConfig) -> EvalConfig:
     known = {f.name for f in dataclasses.fields(EvalConfig)}
     node = OmegaConf.create({str(k): v for k, v in config.items_ex(resolve=False) if k in known})
     video, decoding = node.pop("video", None), node.pop("decoding", None)
-    plain = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(plain, dict)
-    settings = EvalConfig(**{str(key): value for key, value in plain.items()})
+    settings = EvalConfig(**plain(node))
     settings.video = _typed(VideoSettings, video or {}, "video")
+    settings.video.check()
     settings.decoding = _typed(DecodingSettings, decoding or {}, "decoding")
     return settings
 
 
+def plain(config: Any) -> dict[str, Any]:
+    """A configuration as plain values, interpolations resolved."""
+    values = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
 def instantiate(node: Any, group: str, plugins: list[str] | None = None) -> Any:
     """The object of a group: `node` is its mapping with `_target_`. Raises ConfigError naming key and near match."""
-    values = dict(OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node)
+    values = plain(node)
     target = values.pop("_target_", None)
     if not target:
-        raise ConfigError(f"the {group} config has no _target_: it must name a dataclass such as evalkit.tasks.mlvu.MLVU.")
+        raise ConfigError(
+            f"the {group} config has no _target_: it must name a dataclass such as evalkit.tasks.mlvu.MLVU."
+        )
     return _typed(locate(target, group, plugins or []), values, group)
 
 
@@ -85,7 +93,8 @@ def locate(target: str, group: str, plugins: list[str]) -> type[Any]:
     data, and must not be able to run arbitrary code."""
     if not any(target.startswith(f"{package}.") for package in ["evalkit", *plugins]):
         raise ConfigError(
-            f'{group}._target_="{target}" is outside evalkit. If you trust that package, list it: plugins=[{target.split(".")[0]}].'
+            f'{group}._target_="{target}" is outside evalkit. If you trust that package, list it: '
+            f"plugins=[{target.split('.')[0]}]."
         )
     module_name, _, name = target.rpartition(".")
     try:
@@ -102,11 +111,10 @@ def locate(target: str, group: str, plugins: list[str]) -> type[Any]:
 
 def _typed(cls: type[Any], values: Any, group: str) -> Any:
     """`values` as an instance of the dataclass `cls`, checked against its fields and types."""
-    plain = OmegaConf.to_container(values, resolve=True) if OmegaConf.is_config(values) else dict(values)
-    assert isinstance(plain, dict)
-    _check_keys(cls, plain, group)
+    given = plain(values)
+    _check_keys(cls, given, group)
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), plain))
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), given))
     except OmegaConfBaseException as error:
         key = f"{group}.{error.full_key}" if getattr(error, "full_key", None) else group
         raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from None

@@ -26,7 +26,11 @@ def efficiency(records: Sequence[Record]) -> dict[str, Any]:
     first_ids = {r.question for r in firsts}
     generate_s = sum(r.seconds.get("generate", 0.0) for r in answered)
     new_tokens = sum(r.tokens.get("new", 0) for r in answered)
-    out: dict[str, Any] = {"questions": len(answered), "videos": len({r.video for r in answered}), "prefills": len(firsts)}
+    out: dict[str, Any] = {
+        "questions": len(answered),
+        "videos": len({r.video for r in answered}),
+        "prefills": len(firsts),
+    }
     out |= {f"{stage}_s": sum(r.seconds.get(stage, 0.0) for r in firsts) for stage in _PREFILL}
     out |= {f"{stage}_s": sum(r.seconds.get(stage, 0.0) for r in answered) for stage in _QUESTION}
     out["ttft_first_s"] = _mean(firsts, _first_ttft)

@@ -50,7 +50,7 @@ class SampleError(EvalkitError):
 
 
 class VideoError(SampleError):
-    """kind: missing | empty | not_video | no_video_stream | damaged | timeout | decoder_crash | too_short | unreadable"""
+    """kind: missing | unreadable | empty | not_video | no_video_stream | damaged | too_short | timeout | decoder_crash"""
 
 
 class ModelError(SampleError):

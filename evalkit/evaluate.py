@@ -16,7 +16,7 @@ from evalkit.errors import SampleError
 from evalkit.meter import HostPeak
 from evalkit.model import VideoCache, VideoModel
 from evalkit.task import Task
-from evalkit.types import Clip, Decoding, FrameRequest, FrameStream, Question, Record, Reply, Video
+from evalkit.types import Clip, Decoding, FrameRequest, FrameStream, Grade, Question, Record, Reply, Video
 from evalkit.video.reader import FrameReader
 
 
@@ -115,15 +115,20 @@ def _failed(task: Task, clip: Clip, question: Question, error: SampleError, labe
 
 
 def _fill_answer(record: Record, task: Task, question: Question, reply: Reply) -> None:
-    grade = task.grade(question, reply.text)
     record.reply = reply.text
+    record.finish = reply.finish
+    record.remarks = list(reply.notes)
+    set_grade(record, task.grade(question, reply.text))
+
+
+def set_grade(record: Record, grade: Grade) -> None:
+    """Put a grade into a record; rescoring does so again."""
     record.extracted = list(grade.extracted) if isinstance(grade.extracted, tuple) else grade.extracted
     record.score = grade.score
     record.values = dict(grade.values)
     record.rule = grade.rule
     record.valid = grade.valid
-    record.note = "; ".join(note for note in (grade.note, *reply.notes) if note)
-    record.finish = reply.finish
+    record.note = grade.note
 
 
 def _fill_cost(record: Record, cache: VideoCache, reply: Reply, frames: FrameStream) -> None:
@@ -153,5 +158,3 @@ def _fill_cost(record: Record, cache: VideoCache, reply: Reply, frames: FrameStr
     record.dense_chunks = list(reply.dense_chunks) if reply.dense_chunks is not None else None
     if cost.peak_memory_bytes is not None:
         record.peak_memory["device"] = cost.peak_memory_bytes
-
-

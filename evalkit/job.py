@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from evalkit import provenance
-from evalkit.config import DecodingSettings, EvalConfig, identity, instantiate, root_settings
+from evalkit.config import DecodingSettings, EvalConfig, identity, instantiate, plain, root_settings
 from evalkit.efficiency import efficiency
 from evalkit.errors import ConfigError, RunError
 from evalkit.evaluate import Labels
@@ -66,11 +66,9 @@ def plan(config: DictConfig, model_id: str | None = None, group: str | None = No
         if parts[name] is None:
             raise ConfigError(f"no {name} is named: add {name}=<name>.")
     made = {name: instantiate(node, name, settings.plugins) for name, node in parts.items()}
-    resolved = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(resolved, dict)
     return Plan(
         settings,
-        {str(k): v for k, v in resolved.items()},
+        plain(config),
         made["task"],
         made["model"],
         slug(model_id or made["model"].name),
@@ -142,8 +140,8 @@ def _finish(plan: Plan, folder: Run, clips: Sequence[Clip], trackers: Trackers, 
         return INTERRUPTED
     if scores.coverage < plan.config.min_coverage:
         say(
-            f"below coverage: {100 * scores.coverage:.1f}% of the questions were answered and graded, min_coverage is "
-            f"{100 * plan.config.min_coverage:.1f}%. Causes are in the `error` field of {folder.path / 'records.jsonl'}; "
+            f"below coverage: {100 * scores.coverage:.1f}% of the questions were answered and graded, min_coverage "
+            f"is {100 * plan.config.min_coverage:.1f}%. Causes are in the `error` field of {folder.path / 'records.jsonl'}; "
             "the same command tries the failed questions again."
         )
         return BELOW_COVERAGE
@@ -184,7 +182,7 @@ def _about(plan: Plan, folder: Run, clips: Sequence[Clip], pending: Sequence[Cli
 def _write_manifest(folder: Run, plan: Plan, clips: Sequence[Clip], continuing: bool) -> None:
     """Written once; a run with something left to ask is only continued by the code and data that began it, unless
     resume=force, which then leaves its trace."""
-    now = {
+    now: dict[str, Any] = {
         "key": folder.key,
         "identity": folder.identity,
         "code": provenance.code(),
@@ -202,8 +200,8 @@ def _write_manifest(folder: Run, plan: Plan, clips: Sequence[Clip], continuing: 
             return
         if changed and plan.config.resume != "force":
             raise RunError(
-                f"{folder.path} was begun with other {' and '.join(changed)} than are here now. Answers of both would "
-                "be mixed: add resume=force to accept that (it is noted in the manifest), or use another results=<folder>."
+                f"{folder.path} was begun with other {' and '.join(changed)} than are here now. Answers of both would"
+                " be mixed: add resume=force to accept that (it is noted in the manifest), or use another results=<folder>."
             )
         now["history"] = [*before.pop("history", []), before] if changed else before.get("history", [])
     write_atomically(path, json.dumps(now, indent=1, ensure_ascii=False, default=str) + "\n")

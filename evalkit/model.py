@@ -41,7 +41,7 @@ class ModelSettings(ABC):
 
 @dataclass
 class VideoCache:
-    """What `prefill` leaves behind for the questions of one clip. Subclasses hold the KV store, or merely the frames."""
+    """What `prefill` leaves for the questions of one clip. Subclasses hold the KV store, or merely the frames."""
 
     cost: PrefillCost = field(default_factory=PrefillCost)
 
@@ -64,5 +64,5 @@ class VideoModel(ABC):
         """The question as the model reads it (chat template, rewritten times), for the record. Default: the prompt."""
         return prompt.text + prompt.answer_prefix
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most models have nothing to do here
         """Free everything."""

@@ -63,7 +63,7 @@ class Run:
             ) from None
         except OSError as error:
             raise RunError(
-                f"results cannot be written to {self.path} ({error.strerror}). Name another folder with results=<folder>."
+                f"results cannot be written to {self.path} ({error.strerror}). Name another folder: results=<folder>."
             ) from None
         return self
 

@@ -146,7 +146,11 @@ class Task(ABC):
     def summarize(self, records: Sequence[Record], expected: int | None = None) -> Scores:
         """Headline, slices, n, coverage and intervals of the records of one run."""
         return summarize(
-            records, self.rules.metrics, self.tables, unit=self.rules.unit, expected=expected or self.expected_questions()
+            records,
+            self.rules.metrics,
+            self.tables,
+            unit=self.rules.unit,
+            expected=expected or self.expected_questions(),
         )
 
     def submission(self, records: Sequence[Record]) -> dict[str, str]:

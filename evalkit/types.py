@@ -96,7 +96,10 @@ class FramePlan:
 class FrameStream(Protocol):
     """Frames of one video, decoded in the background while they are consumed."""
 
-    plan: FramePlan
+    @property
+    def plan(self) -> FramePlan:
+        """The frames that are read."""
+        ...
 
     def batches(self, size: int) -> Iterator[np.ndarray]:
         """uint8 `[n, height, width, 3]` RGB in plan order, n = size except for the last. Raises VideoError."""
@@ -225,7 +228,8 @@ class Record:
     values: dict[str, float] = field(default_factory=dict)
     rule: str = ""
     valid: bool = True
-    note: str = ""
+    note: str = ""  # of the grader
+    remarks: list[str] = field(default_factory=list)  # of the model
     error: dict[str, str] | None = None  # {kind, message}
     prompt: str | None = None
     prompt_sha256: str | None = None

@@ -10,7 +10,8 @@ from evalkit.evaluate import Labels, evaluate
 from evalkit.model import ModelSettings, VideoModel
 from evalkit.task import Task
 from evalkit.types import Clip, Decoding, Record
-from evalkit.video.reader import FrameReader, VideoSettings
+from evalkit.video.reader import FrameReader
+from evalkit.video.settings import VideoSettings
 
 
 @dataclass

@@ -76,6 +76,5 @@ class Trackers:
             except Exception as error:  # whatever a view does must not cost the run; it is reported at the end
                 self.trackers.remove(tracker)
                 reason = str(error).strip().splitlines() or [type(error).__name__]
-                self.failures.append(
-                    f"{type(tracker).__name__} stopped: {reason[0]}. The records are complete; {tracker.rebuild} makes it again."
-                )
+                name, remedy = type(tracker).__name__, f"{tracker.rebuild} makes it again"
+                self.failures.append(f"{name} stopped: {reason[0]}. The records are complete; {remedy}.")

@@ -1,0 +1,96 @@
+"""Runs made of replies that are there already: what rescoring and the import of other harnesses' logs share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from evalkit.efficiency import efficiency
+from evalkit.errors import DataError
+from evalkit.evaluate import set_grade
+from evalkit.job import say
+from evalkit.runs import Run, write_atomically
+from evalkit.sources import Source
+from evalkit.task import Task
+from evalkit.trackers.base import About, Outcome
+from evalkit.trackers.settings import TrackerSettings
+from evalkit.types import Clip, Question, Record
+
+
+def load_questions(task: Task, source: Source) -> list[Clip]:
+    """All clips of the task. Grading needs its questions, not its videos, so those may be missing."""
+    source.open(task)
+    allowed, task.allow_missing = task.allow_missing, True
+    try:
+        return list(task.clips())
+    finally:
+        task.allow_missing = allowed
+
+
+def by_id(clips: Sequence[Clip]) -> dict[str, Question]:
+    return {q.id: q for clip in clips for q in clip.questions}
+
+
+def regrade(task: Task, record: Record, questions: Mapping[str, Question]) -> Record:
+    """The record with its reply graded by `task`; a failed one stays failed."""
+    question = questions.get(record.question)
+    if question is None:
+        raise DataError(f'{task.benchmark} ({task.split}) has no question "{record.question}": was the data exchanged?')
+    groups = {name: list(labels) for name, labels in question.groups.items()}
+    record = replace(record, protocol=task.protocol, split=task.split, groups=groups, unit=question.unit)
+    if record.status == "ok" and record.reply is not None:
+        set_grade(record, task.grade(question, record.reply))
+    return record
+
+
+@dataclass
+class GradedRun:
+    """A run folder to be, with everything it will say."""
+
+    task: Task
+    model: str
+    identity: dict[str, Any]
+    config: dict[str, Any]
+    manifest: dict[str, Any]
+    remarks: list[str]
+    tracker: TrackerSettings
+
+    def write(self, results: Path, records: Sequence[Record], clips: Sequence[Clip]) -> float:
+        """Write records, manifest and scores; print the table. Returns the coverage."""
+        order = [q.id for clip in clips for q in clip.questions]
+        with Run(results, self.task.name, self.model, self.identity) as run:
+            run.records = {r.question: replace(r, run=run.key, model=self.model) for r in records}
+            kept = run.settle(order)
+            write_atomically(run.path / "manifest.json", json.dumps({**self.manifest, "key": run.key}, indent=1) + "\n")
+            write_atomically(run.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.config)))
+            for name, content in self.task.submission(kept).items():
+                write_atomically(run.path / name, content)
+            scores = self.task.summarize(kept, max(len(order), self.task.expected_questions() or 0))
+            trackers = self.tracker.build(results)
+            trackers.start(self._about(run, clips, kept))
+            trackers.finish(Outcome(scores, efficiency(kept), kept))
+            for failure in trackers.failures:
+                say(f"warning: {failure}")
+        return scores.coverage
+
+    def _about(self, run: Run, clips: Sequence[Clip], records: Sequence[Record]) -> About:
+        return About(
+            name=run.name,
+            path=run.path,
+            task=self.task.name,
+            benchmark=self.task.benchmark,
+            split=self.task.split,
+            protocol=self.task.protocol,
+            model=self.model,
+            config=self.config,
+            key=run.key,
+            clips=clips,
+            pending=(),
+            records=records,
+            remarks=self.remarks,
+        )

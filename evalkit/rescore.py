@@ -1,0 +1,84 @@
+"""Grade a finished run again, under another protocol or with a judge, without a model.
+
+    python -m evalkit.rescore RUN task.protocol=lmms_eval
+
+RUN is a run folder, `results/<task>/<model>/<key>`. Settings: task.*, source.*, tracker.* and results=<folder>. The
+replies stay what they were; the new grades stand in a run folder of their own, which says whose replies they are and
+which protocol's prompts they answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from evalkit.config import identity, instantiate, plain
+from evalkit.errors import ConfigError, RunError
+from evalkit.replies import GradedRun, by_id, load_questions, regrade
+from evalkit.runs import read_records
+from evalkit.tools import Arguments, main
+
+
+def rescore(arguments: Arguments) -> int:
+    results = arguments.setting("results")
+    if len(arguments.names) != 1:
+        raise ConfigError(
+            "name one run folder: python -m evalkit.rescore results/<task>/<model>/<key> task.protocol=..."
+        )
+    path = Path(arguments.names[0]).resolve()
+    records = read_records(path)
+    config = _config(path, arguments.overrides)
+    task, source, tracker = (
+        instantiate(config[group], group, list(config.get("plugins") or [])) for group in ("task", "source", "tracker")
+    )
+    clips = load_questions(task, source)
+    questions = by_id(clips)
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    origin = manifest.get("rescored_from") or {"key": path.name, "protocol": records[0].protocol}
+    now = {**manifest["identity"], "task": {"name": task.name, **identity(task)}, "rescored_from": origin}
+    run = GradedRun(
+        task=task,
+        model=path.parent.name,
+        identity=now,
+        config=plain(config),
+        manifest={**manifest, "identity": now, "rescored_from": origin},
+        remarks=[
+            f"rescored: replies to the prompts of protocol {origin['protocol']} ({origin['key']})",
+            *_remarks(path),
+        ],
+        tracker=tracker,
+    )
+    run.write(Path(results) if results else path.parents[2], [regrade(task, r, questions) for r in records], clips)
+    return 0
+
+
+def _config(path: Path, overrides: Sequence[str]) -> DictConfig:
+    """The run's own configuration with the overrides on top. Only what needs no model can be changed."""
+    file = path / "config.yaml"
+    if not file.is_file():
+        raise RunError(f"{path} has no config.yaml: it is no run folder.")
+    config = OmegaConf.load(file)
+    assert isinstance(config, DictConfig)
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key.split(".")[0] not in ("task", "source", "tracker") or "." not in key:
+            raise ConfigError(f"{key} cannot be changed by rescoring: only task.*, source.* and tracker.* can.")
+    changed = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
+    assert isinstance(changed, DictConfig)
+    return changed
+
+
+def _remarks(path: Path) -> list[str]:
+    """What the run said of itself, without an earlier rescoring."""
+    summary = path / "summary.json"
+    if not summary.is_file():
+        return []
+    remarks: list[str] = json.loads(summary.read_text(encoding="utf-8"))["remarks"]
+    return [remark for remark in remarks if not remark.startswith("rescored:")]
+
+
+if __name__ == "__main__":
+    main(rescore, __doc__ or "")

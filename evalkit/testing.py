@@ -1,0 +1,59 @@
+"""For tests of tasks, trackers and runs: a model that needs no weights. It reads the frames like any other."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from evalkit.errors import ModelError
+from evalkit.model import ModelSettings, VideoCache, VideoModel
+from evalkit.types import Context, Decoding, FrameRequest, PrefillCost, Prompt, Reply
+
+
+@dataclass
+class Constant(ModelSettings):
+    """Answers every question with `reply`; with `reply: brightness`, by the mean brightness of the frames it saw, so
+    that wrong frames show. `fail_on`: a question whose id contains this fails. `seconds`: how long a question takes."""
+
+    name: str = "constant"
+    reply: str = "A"
+    frames: int = 4
+    rule: str = "uniform"
+    size: int = 32
+    fail_on: str = ""
+    seconds: float = 0.0
+    extra: dict[str, str] = field(default_factory=dict)
+
+    def frames_wanted(self) -> FrameRequest:
+        return FrameRequest(self.rule, self.frames, size=(self.size, self.size))
+
+    def build(self) -> VideoModel:
+        return _ConstantModel(self)
+
+
+@dataclass
+class _Seen(VideoCache):
+    brightness: float = 0.0
+
+
+class _ConstantModel(VideoModel):
+    def __init__(self, settings: Constant) -> None:
+        self.settings = settings
+
+    def prefill(self, context: Context) -> VideoCache:
+        started = time.perf_counter()
+        means = [float(frame.mean()) for batch in context.frames.batches(8) for frame in batch]
+        spent = time.perf_counter() - started
+        cost = PrefillCost(frames=len(means), video_decode_s=context.frames.decode_seconds, prefill_s=spent)
+        return _Seen(cost, float(np.mean(means)))
+
+    def generate(self, cache: VideoCache, prompt: Prompt, decoding: Decoding) -> Reply:
+        assert isinstance(cache, _Seen)
+        settings = self.settings
+        time.sleep(settings.seconds)
+        if settings.fail_on and settings.fail_on in prompt.question_id:
+            raise ModelError(f"told to fail on questions with {settings.fail_on}", kind="failed")
+        text = f"{cache.brightness:.3f}" if settings.reply == "brightness" else settings.reply
+        return Reply(text, prompt_tokens=len(prompt.text.split()), new_tokens=1, first_token_s=settings.seconds)
