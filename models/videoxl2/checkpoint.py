@@ -33,6 +33,7 @@ from .text import END_OF_TURN
 from .vision import Vision, kept_blocks
 
 TOWER = "model.vision_tower.vision_tower.vision_model."
+HEAD = "lm_head.weight"
 
 
 @dataclass(frozen=True)
@@ -79,24 +80,33 @@ def load_weights(
     folder: Path, config: ModelConfig, vision: Vision, decoder: nn.Module, dtype: torch.dtype, device: torch.device
 ) -> None:
     """Fill the two halves, tensor by tensor, cast to `dtype` on `device`."""
-    parts = {TOWER: vision.tower, "model.sae.": vision.dts, "model.mm_projector.": vision.projector}
-    targets = {prefix + name: (part, name) for prefix, part in parts.items() for name, _ in part.named_parameters()}
-    for name, _ in decoder.named_parameters():
-        targets[name if name.startswith("lm_head.") else f"model.{name}"] = (decoder, name)
+    places = published_names(vision, decoder)
     tied = bool(config.language.tie_word_embeddings)
     if tied:
-        targets.pop("lm_head.weight", None)
+        del places[HEAD]
 
     files = Files(folder)
-    wanted = {key: tuple(part.get_parameter(name).shape) for key, (part, name) in targets.items()}
     ignored = ignored_keys(kept_blocks(config.vision), tied)
-    check_keys(folder, wanted, {key: shape for key, shape in files.shapes.items() if not ignored.fullmatch(key)})
-
-    for key, tensor in files.tensors(targets, device):
-        part, name = targets[key]
+    check_keys(
+        folder,
+        wanted={key: tuple(part.get_parameter(name).shape) for key, (part, name) in places.items()},
+        found={key: shape for key, shape in files.shapes.items() if not ignored.fullmatch(key)},
+    )
+    for key, tensor in files.tensors(places, device):
+        part, name = places[key]
         _assign(part, name, tensor.to(dtype))
     if tied:
-        _assign(decoder, "lm_head.weight", decoder.get_parameter("embed_tokens.weight"))
+        _assign(decoder, HEAD, decoder.get_parameter("embed_tokens.weight"))
+
+
+def published_names(vision: Vision, decoder: nn.Module) -> dict[str, tuple[nn.Module, str]]:
+    """Where every tensor of the checkpoint belongs: published name -> (module, name of the parameter in it)."""
+    parts = {TOWER: vision.tower, "model.sae.": vision.dts, "model.mm_projector.": vision.projector, "model.": decoder}
+    return {
+        name if name == HEAD else prefix + name: (part, name)
+        for prefix, part in parts.items()
+        for name, _ in part.named_parameters()
+    }
 
 
 def ignored_keys(blocks: int, tied: bool) -> re.Pattern[str]:

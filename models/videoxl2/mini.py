@@ -24,7 +24,7 @@ from torch import Tensor
 from evalkit.paths import cache_dir
 
 from ..shared.qwen2 import Qwen2Decoder  # noqa: TID252
-from .checkpoint import TOWER
+from .checkpoint import HEAD, TOWER, published_names
 from .config import PUBLISHED, read_config
 from .vision import Vision
 
@@ -157,12 +157,10 @@ def random_weights(place: Path, letters: list[int], end: int) -> dict[str, Tenso
     config = read_config(place)
     vision = Vision(config.vision, config.language.hidden_size)
     decoder = Qwen2Decoder(config.language)
-    state: dict[str, Tensor] = {}
-    parts = {TOWER: vision.tower, "model.sae.": vision.dts, "model.mm_projector.": vision.projector, "model.": decoder}
-    for prefix, part in parts.items():
-        for name, parameter in part.named_parameters():
-            key = name if name.startswith("lm_head.") else prefix + name
-            state[key] = _random(key, tuple(parameter.shape))
+    state = {
+        key: _random(key, tuple(part.get_parameter(name).shape))
+        for key, (part, name) in published_names(vision, decoder).items()
+    }
     for leaf in ("weight", "bias"):  # shipped though never used
         key = f"{TOWER}post_layernorm.{leaf}"
         state[key] = _random(key, (config.vision.hidden_size,))
@@ -186,7 +184,7 @@ def _random(key: str, shape: tuple[int, ...]) -> Tensor:
 def _answer_in_letters(state: dict[str, Tensor], letters: list[int], end: int) -> None:
     """Enlarge the letters' rows of the output layer, and let one direction, that of a letter just written, ask for the
     end of the turn."""
-    head, words = state["lm_head.weight"], state["model.embed_tokens.weight"]
+    head, words = state[HEAD], state["model.embed_tokens.weight"]
     written = _random("written letter", (words.shape[1],)).sign()
     head[letters] *= 12
     words[letters] = 6 * written
