@@ -50,7 +50,7 @@ class SampleError(EvalkitError):
 
 
 class VideoError(SampleError):
-    """kind: missing | unreadable | empty | not_video | no_video_stream | damaged | too_short | timeout | decoder_crash"""
+    """kind: missing, unreadable, empty, not_video, no_video_stream, damaged, too_short, timeout or decoder_crash."""
 
 
 class ModelError(SampleError):

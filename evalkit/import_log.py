@@ -69,8 +69,8 @@ def _report(path: Path, joined: Joined, total: int, unmatched: str) -> None:
     if joined.unmatched:
         rows = ", ".join(str(row.number) for row in joined.unmatched[:5]) + (", ..." if joined.unmatched[5:] else "")
         message = (
-            f"{path}: {len(joined.unmatched)} of {total} rows belong to no question of this task and split (rows {rows})."
-            " Rows are matched by question id, else by video and question text."
+            f"{path}: {len(joined.unmatched)} of {total} rows belong to no question of this task and split "
+            f"(rows {rows}). Rows are matched by question id, else by video and question text."
         )
         if unmatched == "error" or not joined.replies:
             raise DataError(f"{message} Check task.split and the data, or leave them out with unmatched=skip.")

@@ -141,8 +141,8 @@ def _finish(plan: Plan, folder: Run, clips: Sequence[Clip], trackers: Trackers, 
     if scores.coverage < plan.config.min_coverage:
         say(
             f"below coverage: {100 * scores.coverage:.1f}% of the questions were answered and graded, min_coverage "
-            f"is {100 * plan.config.min_coverage:.1f}%. Causes are in the `error` field of {folder.path / 'records.jsonl'}; "
-            "the same command tries the failed questions again."
+            f"is {100 * plan.config.min_coverage:.1f}%. Causes: field `error` of {folder.path / 'records.jsonl'}. "
+            "The same command tries the failed questions again."
         )
         return BELOW_COVERAGE
     return OK
@@ -201,7 +201,7 @@ def _write_manifest(folder: Run, plan: Plan, clips: Sequence[Clip], continuing: 
         if changed and plan.config.resume != "force":
             raise RunError(
                 f"{folder.path} was begun with other {' and '.join(changed)} than are here now. Answers of both would"
-                " be mixed: add resume=force to accept that (it is noted in the manifest), or use another results=<folder>."
+                " be mixed: add resume=force to accept that (the manifest keeps both), or name another results=<folder>."
             )
         now["history"] = [*before.pop("history", []), before] if changed else before.get("history", [])
     write_atomically(path, json.dumps(now, indent=1, ensure_ascii=False, default=str) + "\n")

@@ -36,7 +36,7 @@ class Protocol:
     prompt: PromptText
     grader: Grader
     metrics: tuple[Mean, ...] = (Mean("accuracy"),)
-    decoding: Decoding = Decoding()
+    decoding: Decoding = field(default_factory=Decoding)
     system: str | None = None
     answer_prefix: str = ""
     unit: Unit = EACH

@@ -10,7 +10,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from evalkit import CONFIGS
-from evalkit.cli import compose, config_dirs, fail
+from evalkit.cli import config_dirs, fail
+from evalkit.compose import check_names, compose, require
 from evalkit.errors import ConfigError, EvalkitError, suggest
 
 
@@ -32,11 +33,7 @@ class Arguments:
 
     def compose(self, name: str = "data") -> DictConfig:
         """The configuration of a command; raises ConfigError naming key and near match."""
-        keys = [override.lstrip("+~").partition("=")[0] for override in self.overrides]
-        if "task" not in keys and name == "data":
-            from evalkit.cli import choices
-
-            raise ConfigError(f"no task is named: add task=<name>, one of {', '.join(choices('task'))}.")
+        require(["task"], check_names(self.overrides, self.dirs, name), self.dirs)
         return compose(self.overrides, self.dirs, name)
 
 

@@ -20,9 +20,20 @@ Gold = str | tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
+class Splice:
+    """A video put together for one question: `frames` frames of a longer one, as the sampling rule `rule` picks them,
+    and `image` as one more frame behind the share `depth` of them. It is read whole, at one frame a second."""
+
+    rule: str
+    frames: int
+    image: Path | None = None
+    depth: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Video:
-    """A file, or the part of it between `start_s` and `end_s`. `duration_s` is the annotated one: it feeds the ETA,
-    the dry run and the doctor, never the sampling."""
+    """A file, or the part of it between `start_s` and `end_s`; or a folder of numbered pictures, `fps` a second.
+    `duration_s` is the annotated one: it feeds the ETA, the dry run and the doctor, never the sampling."""
 
     id: str
     path: Path
@@ -30,6 +41,8 @@ class Video:
     end_s: float | None = None
     duration_s: float | None = None
     subtitles: Path | None = None
+    fps: float | None = None
+    splice: Splice | None = None
 
 
 @dataclass(frozen=True, slots=True)

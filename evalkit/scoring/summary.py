@@ -1,51 +1,38 @@
 """From records to scores: headline, slices, and how sure one can be of them.
 
 Every number comes with how many units it is over, how many were expected, how many replies could not be read, how many
-questions failed, and the 95 % interval of a bootstrap over clusters (videos; VNBench: haystacks).
+questions failed, and the 95 % interval of a bootstrap over clusters (videos; VNBench: haystacks). With few clusters
+(under about 30) such an interval is somewhat too narrow: read it with their number.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from evalkit.errors import ConfigError, DataError, suggest
-from evalkit.scoring.units import EACH, Unit, UnitScore
+from evalkit.scoring.slices import Mean, Slice, cells_of, mean_of, slices_of
+from evalkit.scoring.units import EACH, Unit
 from evalkit.stats.bootstrap import Cells, percentile_interval
+from evalkit.stats.standard_error import saturated_interval
 from evalkit.types import Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LEVEL = 0.95
+__all__ = ["Mean", "Metric", "Scores", "summarize"]
 
-
-@dataclass(frozen=True, slots=True)
-class Mean:
-    """A metric: the mean of the value `value` of the grades, over units, times `scale`.
-
-    `over` names a group: then it is the unweighted mean of the means of that group's labels (a macro average).
-    `where` (group, label) keeps the questions of one label. `unit` overrides the protocol's, for a second metric on
-    single questions beside an all-of headline.
-    """
-
-    name: str
-    value: str = "score"
-    over: str | None = None
-    scale: float = 100.0
-    where: tuple[str, str] | None = None
-    unit: Unit | None = None
+RESAMPLES = 10_000
+"""Enough for the ends of an interval to stand within a tenth of a point on benchmarks of this kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
     """One number. `group` and `label` are empty for all questions together. `value` is the protocol's: failed units
     count as wrong, units that the protocol drops do not count. `answered` leaves failed units out as well. `n` counts
-    the units behind `value`; the other counts are units too. None: there is nothing to average."""
+    the units behind `value`; the other counts are units too. None: there is nothing to average, or (interval) fewer
+    than two clusters."""
 
     metric: str
     group: str
@@ -110,7 +97,7 @@ def summarize(
     unit: Unit = EACH,
     expected: int | None = None,
     seed: int = 0,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
 ) -> Scores:
     """Scores of the records of one run; the first of `metrics` is the headline.
 
@@ -121,9 +108,10 @@ def summarize(
     """
     records = sorted(records, key=lambda record: (record.cluster, record.unit, record.question))
     _check(records, metrics)
-    rows = [
-        row for metric in metrics for row in _rows(records, metric, metrics, tables, unit, expected, seed, resamples)
-    ]
+    clusters = {cluster: number for number, cluster in enumerate(dict.fromkeys(r.cluster for r in records))}
+    slices = [part for metric in metrics for part in slices_of(records, metric, metrics, tables, unit)]
+    intervals = _intervals(slices, clusters, seed, resamples)
+    rows = [_row(part, interval, unit, expected) for part, interval in zip(slices, intervals, strict=True)]
     failed = sum(record.status != "ok" for record in records)
     wanted = len(records) if expected is None else expected
     incomplete = sum(not part.complete for part in unit.reduce(records))
@@ -138,9 +126,7 @@ def summarize(
         n_excluded=sum(record.status == "ok" and record.score is None for record in records),
         coverage=min(1.0, (len(records) - failed) / wanted),
         complete=len(records) - failed >= wanted and not incomplete,
-        notes=[f"{incomplete} units do not have all of their {unit.size} questions and count as wrong"]
-        if incomplete
-        else [],
+        notes=[_incomplete(incomplete, unit.size)] if incomplete else [],
     )
 
 
@@ -162,112 +148,47 @@ def _check(records: Sequence[Record], metrics: Sequence[Mean]) -> None:
             )
 
 
-def _rows(
-    records: Sequence[Record],
-    metric: Mean,
-    metrics: Sequence[Mean],
-    tables: Sequence[str],
-    unit: Unit,
-    expected: int | None,
-    seed: int,
-    resamples: int,
-) -> list[Metric]:
-    if metric.where:
-        group, label = metric.where
-        records = [record for record in records if label in record.groups.get(group, ())]
-    unit = metric.unit or unit
-    units = unit.reduce(records, metric.value)
-    slices = [("", "", list(range(len(units))))]
-    if not _has_plain_twin(metric, metrics):
-        slices += [(table, label, part) for table in tables for label, part in _by_label(units, table).items()]
-    numbers = {cluster: number for number, cluster in enumerate(dict.fromkeys(part.cluster for part in units))}
-    clusters = np.array([numbers[part.cluster] for part in units], dtype=np.int64)
-    low, high = _intervals(units, slices, metric, clusters, seed, resamples)
-    rows = []
-    for i, (group, label, members) in enumerate(slices):
-        part = [units[m] for m in members]
-        answered = [u for u in part if not u.failed]
-        scored = [u for u in part if u.value is not None]
-        wanted = None if group or metric.where or expected is None else expected // unit.size
-        rows.append(
-            Metric(
-                metric=metric.name,
-                group=group,
-                label=label,
-                value=_mean(part, metric),
-                low=low[i],
-                high=high[i],
-                n=len(scored),
-                n_expected=wanted,
-                answered=_mean(answered, metric),
-                n_answered=sum(u.value is not None for u in answered),
-                n_invalid=sum(u.invalid for u in part),
-                n_failed=sum(u.failed for u in part),
-                n_excluded=len(part) - len(scored),
-                clusters=len({u.cluster for u in scored}),
-            )
-        )
-    return rows
-
-
-def _has_plain_twin(metric: Mean, metrics: Sequence[Mean]) -> bool:
-    plain = Mean("", metric.value, None, metric.scale, metric.where, metric.unit)
-    return metric.over is not None and any(
-        plain == Mean("", m.value, m.over, m.scale, m.where, m.unit) for m in metrics
+def _row(part: Slice, interval: tuple[float | None, float | None], unit: Unit, expected: int | None) -> Metric:
+    metric, size = part.metric, (part.metric.unit or unit).size
+    scored = [u for u in part.units if u.value is not None]
+    answered = [u for u in part.units if not u.failed]
+    low, high = interval
+    return Metric(
+        metric=metric.name,
+        group=part.group,
+        label=part.label,
+        value=mean_of(part.units, metric),
+        low=low,
+        high=high,
+        n=len(scored),
+        n_expected=None if part.group or metric.where or expected is None else expected // size,
+        answered=mean_of(answered, metric),
+        n_answered=sum(u.value is not None for u in answered),
+        n_invalid=sum(u.invalid for u in part.units),
+        n_failed=sum(u.failed for u in part.units),
+        n_excluded=len(part.units) - len(scored),
+        clusters=len({u.cluster for u in scored}),
     )
-
-
-def _by_label(units: Sequence[UnitScore], group: str) -> dict[str, list[int]]:
-    """Positions of the units under each label of a group, labels in natural order."""
-    labels: dict[str, list[int]] = {}
-    for position, unit in enumerate(units):
-        for label in unit.groups.get(group, ()):
-            labels.setdefault(label, []).append(position)
-    return dict(sorted(labels.items(), key=lambda item: _natural(item[0])))
-
-
-def _natural(label: str) -> tuple[float, str]:
-    """Labels that are numbers (15, 60, 600, 3600 s) in their order, before the others in theirs."""
-    try:
-        return float(label), ""
-    except ValueError:
-        return math.inf, label
-
-
-def _cells(units: Sequence[UnitScore], members: Sequence[int], metric: Mean) -> list[list[int]]:
-    """The cells that the metric averages: all members, or one for each label of the group it runs over."""
-    scored = [m for m in members if units[m].value is not None]
-    if metric.over is None:
-        return [scored]
-    by_label = _by_label([units[m] for m in scored], metric.over)
-    return [[scored[i] for i in positions] for positions in by_label.values()]
-
-
-def _mean(units: Sequence[UnitScore], metric: Mean) -> float | None:
-    cells = [[units[m].value or 0.0 for m in cell] for cell in _cells(units, range(len(units)), metric) if cell]
-    if not cells:
-        return None
-    return metric.scale * math.fsum(math.fsum(cell) / len(cell) for cell in cells) / len(cells)
 
 
 def _intervals(
-    units: Sequence[UnitScore],
-    slices: Iterable[tuple[str, str, list[int]]],
-    metric: Mean,
-    clusters: np.ndarray,
-    seed: int,
-    resamples: int,
-) -> tuple[list[float | None], list[float | None]]:
-    values = np.array([unit.value or 0.0 for unit in units])
-    members = [_cells(units, part, metric) for _, _, part in slices]
-    cells = Cells.gather(values, clusters, members)
-    low, high = percentile_interval(cells.bootstrap(resamples, seed), LEVEL)
-    enough = [len({int(clusters[m]) for cell in score for m in cell}) > 1 for score in members]
-    ends = (
-        [_end(v * metric.scale) if ok else None for v, ok in zip(side, enough, strict=True)] for side in (low, high)
-    )
-    return next(ends), next(ends)
+    slices: Sequence[Slice], clusters: Mapping[str, int], seed: int, resamples: int
+) -> list[tuple[float | None, float | None]]:
+    """95 % ends for each slice, all from the same resamples."""
+    cells = Cells.join([cells_of(part, clusters) for part in slices])
+    low, high = percentile_interval(cells.bootstrap(resamples, seed))
+    return [_ends(part, float(low[i]), float(high[i])) for i, part in enumerate(slices)]
 
 
-def _end(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 6)
+def _ends(part: Slice, low: float, high: float) -> tuple[float | None, float | None]:
+    values = {u.value for u in part.units if u.value is not None}
+    clusters = len({u.cluster for u in part.units if u.value is not None})
+    if clusters < 2:
+        return None, None
+    if values in ({0.0}, {1.0}) and part.metric.scale == 100:
+        low, high = saturated_interval(clusters, right=values == {1.0})
+    return round(low * part.metric.scale, 6), round(high * part.metric.scale, 6)
+
+
+def _incomplete(units: int, size: int) -> str:
+    return f"{units} of the units do not have all of their {size} questions, and count as wrong"

@@ -34,12 +34,15 @@ class Cells:
 
     @classmethod
     def gather(
-        cls, values: Floats, clusters: Sequence[int] | NDArray[np.int64], members: Sequence[Sequence[Sequence[int]]]
+        cls,
+        values: Floats,
+        clusters: Sequence[int] | NDArray[np.int64],
+        n_clusters: int,
+        members: Sequence[Sequence[Sequence[int]]],
     ) -> Cells:
-        """`values` `[n]`; `clusters` `[n]` numbered from 0; `members`: for each score its cells, each a list of
-        positions in `values`."""
+        """`values` `[n]`; `clusters` `[n]` numbered below `n_clusters`; `members`: for each score its cells, each a
+        list of positions in `values`."""
         clusters = np.asarray(clusters, dtype=np.int64)
-        n_clusters = int(clusters.max()) + 1 if len(clusters) else 0
         cells = [np.asarray(cell, dtype=np.int64) for score in members for cell in score]
         sums = np.zeros((n_clusters, len(cells)))
         counts = np.zeros((n_clusters, len(cells)))
@@ -49,6 +52,17 @@ class Cells:
         owner = np.repeat(np.arange(len(members)), [len(score) for score in members])
         rows = (owner[None, :] == np.arange(len(members))[:, None]).astype(np.float64)
         return cls(sums, counts, rows)
+
+    @classmethod
+    def join(cls, parts: Sequence[Cells]) -> Cells:
+        """The scores of all parts, in order, over the same clusters."""
+        rows = np.zeros((sum(len(part.rows) for part in parts), sum(part.rows.shape[1] for part in parts)))
+        row = column = 0
+        for part in parts:
+            height, width = part.rows.shape
+            rows[row : row + height, column : column + width] = part.rows
+            row, column = row + height, column + width
+        return cls(np.hstack([part.sums for part in parts]), np.hstack([part.counts for part in parts]), rows)
 
     def scores(self, weights: Floats | None = None) -> Floats:
         """`[B, scores]` under `weights` `[B, clusters]`, `[1, scores]` without; nan where every cell is empty."""

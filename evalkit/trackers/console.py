@@ -141,7 +141,7 @@ def print_scores(console: Console, about: About, outcome: Outcome) -> None:
         table.add_row(*_cells(metric, scores))
     console.print(table)
     for line in cost_lines(outcome):
-        console.print(line)
+        console.print(line, soft_wrap=True)
     console.print(f"slices: {about.path / 'scores.csv'}", soft_wrap=True)
 
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from evalkit.errors import VideoError
-from evalkit.types import FramePlan, FrameRequest, FrameStream, Video
+from evalkit.types import FramePlan, FrameRequest, FrameStream, Splice, Video
 
 from .info import BackendFailed
 from .process import Worker
@@ -142,7 +142,7 @@ class FrameReader:
                         tuple(message["times_s"]),
                         message["native_fps"],
                         message["frame_count"],
-                        request.rule,
+                        message["rule"],
                     )
                     if not stream.promise(plan, message["decoder"] + after, message["seconds"]):
                         raise VideoError(_disagree(video, "which frames it has", after), "damaged")
@@ -164,6 +164,8 @@ class FrameReader:
             "request": asdict(request),
             "start_s": video.start_s,
             "end_s": video.end_s,
+            "fps": video.fps,
+            "splice": _plain(video.splice),
             "threads": self._threads,
         }
 
@@ -183,6 +185,11 @@ class FrameReader:
                 self._idle.append(worker)
                 return
         worker.end()
+
+
+def _plain(splice: Splice | None) -> dict[str, Any] | None:
+    """As JSON carries it."""
+    return splice and {**asdict(splice), "image": splice.image and os.fspath(splice.image)}
 
 
 def _given_up(video: Video, causes: str, failure: BackendFailed) -> VideoError:

@@ -21,12 +21,14 @@ import numpy as np
 from PIL import Image
 
 from evalkit.errors import EvalkitError, VideoError
-from evalkit.types import FramePlan, FrameRequest
+from evalkit.types import FramePlan, FrameRequest, Splice
 
 from .decord import DecordDecoder
 from .info import Decoder
+from .pictures import PictureFolder
 from .pyav import PyAVDecoder
 from .sampling import RESAMPLING, sample
+from .splice import SplicedVideo
 from .wire import Heartbeat, send
 
 
@@ -68,8 +70,12 @@ def _decode(job: dict[str, Any], pipe: IO[bytes]) -> None:
     started = time.perf_counter()
     path = Path(job["path"])
     request = FrameRequest(**{**job["request"], "size": tuple(job["request"]["size"] or ()) or None})
-    backend: Decoder = (PyAVDecoder if job["backend"] == "pyav" else DecordDecoder)(path, job["threads"], alive)
-    plan = plan_for(path, backend, request, job["start_s"], job["end_s"])
+    backend: Decoder = _opened(path, job, alive)
+    if job["splice"]:
+        spliced = SplicedVideo(path, backend, _splice(job["splice"]), request)
+        backend, plan = spliced, spliced.plan
+    else:
+        plan = plan_for(path, backend, request, job["start_s"], job["end_s"])
     send(
         pipe,
         {
@@ -79,6 +85,7 @@ def _decode(job: dict[str, Any], pipe: IO[bytes]) -> None:
             "times_s": plan.times_s,
             "native_fps": plan.native_fps,
             "frame_count": plan.frame_count,
+            "rule": plan.rule,
             "seconds": time.perf_counter() - started,
         },
     )
@@ -99,6 +106,16 @@ def _decode(job: dict[str, Any], pipe: IO[bytes]) -> None:
         started = time.perf_counter()
     backend.close()
     send(pipe, {"type": "end"})
+
+
+def _opened(path: Path, job: dict[str, Any], alive: Heartbeat) -> Decoder:
+    if path.is_dir():
+        return PictureFolder(path, job["fps"])
+    return (PyAVDecoder if job["backend"] == "pyav" else DecordDecoder)(path, job["threads"], alive)
+
+
+def _splice(fields: dict[str, Any]) -> Splice:
+    return Splice(**{**fields, "image": Path(fields["image"]) if fields["image"] else None})
 
 
 def plan_for(
