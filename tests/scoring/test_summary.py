@@ -110,7 +110,9 @@ def test_all_of_four_needs_four() -> None:
     assert scores.headline.value == pytest.approx(100 / 3)
     assert (scores.headline.n, scores.headline.n_expected) == (3, 3)
     assert scores.metric("single try").value == pytest.approx(1000 / 11)
-    assert not scores.complete and scores.notes == ["1 units do not have all of their 4 questions and count as wrong"]
+    assert not scores.complete and scores.notes == [
+        "1 of the units do not have all of their 4 questions, and count as wrong"
+    ]
 
 
 def test_hidden_gold_has_no_value() -> None:
