@@ -189,7 +189,9 @@ class FrameReader:
 
 def _plain(splice: Splice | None) -> dict[str, Any] | None:
     """As JSON carries it."""
-    return splice and {**asdict(splice), "image": splice.image and os.fspath(splice.image)}
+    if splice is None:
+        return None
+    return {**asdict(splice), "image": None if splice.image is None else os.fspath(splice.image)}
 
 
 def _given_up(video: Video, causes: str, failure: BackendFailed) -> VideoError:

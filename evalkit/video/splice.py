@@ -1,0 +1,63 @@
+"""A needle in a haystack: frames of a long video with one picture put among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from evalkit.errors import VideoError
+from evalkit.types import FramePlan, FrameRequest, Splice
+
+from .info import Decoder
+from .pictures import read_picture
+from .sampling import RESAMPLING, sample
+
+
+class SplicedVideo:
+    """`inner` as `splice` wants it: a video of its own, one frame a second, all of which are to be read.
+
+    A model that reads groups of frames would drop an incomplete last one, and with it a picture that stands at the end;
+    so the haystack grows by the few frames that fill the groups. The picture follows `int(depth * haystack)` frames.
+    """
+
+    def __init__(self, path: Path, inner: Decoder, splice: Splice, request: FrameRequest) -> None:
+        self._inner, self._request = inner, request
+        extra = int(splice.image is not None)
+        haystack = splice.frames + -(splice.frames + extra) % request.multiple_of
+        picked = sample(FrameRequest(splice.rule, haystack), inner.info.frame_count, inner.info.native_fps).indices
+        if len(picked) < haystack:
+            raise VideoError(
+                f"{path} is too short: the rule {splice.rule} finds {len(picked)} frames in its "
+                f"{inner.info.duration_s:.0f} s, and {haystack} are wanted; use a longer video or fewer frames.",
+                "too_short",
+            )
+        self._picked = list(picked)
+        self._at = int(splice.depth * haystack) if extra else None
+        self._image = read_picture(splice.image) if splice.image is not None else None
+        total = haystack + extra
+        self.name = inner.name
+        self.info = replace(inner.info, frame_count=total, native_fps=1.0, duration_s=float(total))
+        self.plan = FramePlan(tuple(range(total)), tuple(map(float, range(total))), 1.0, total, splice.rule)
+
+    def frames(self, indices: list[int]) -> Iterator[np.ndarray]:
+        """uint8 `[height, width, 3]` RGB of each index; ascending and distinct."""
+        at = self._at
+        wanted = [self._picked[i if at is None or i < at else i - 1] for i in indices if i != at]
+        haystack = self._inner.frames(wanted) if wanted else iter(())
+        for i in indices:
+            yield self._needle() if i == at else next(haystack)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _needle(self) -> np.ndarray:
+        """The picture; in the video's size where the model asks for no other."""
+        assert self._image is not None
+        if self._request.size is not None:
+            return self._image
+        size = (self.info.width, self.info.height)
+        return np.asarray(Image.fromarray(self._image).resize(size, RESAMPLING[self._request.resample]))
