@@ -1,0 +1,210 @@
+"""LVBench: an extreme long video understanding benchmark (arXiv 2406.08035). Not LongVideoBench, which is another.
+
+Repository: github.com/zai-org/LVBench. Annotations: huggingface.co/datasets/zai-org/LVBench; videos: lmms-eval/LVBench.
+A question may test several capabilities and then counts under each, as in the official scorer; Video-XL-2 counts it
+under the first alone (`first_capability`), which moves single capabilities by up to five points.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from evalkit.errors import DataError
+from evalkit.scoring.grade import Choice
+from evalkit.tables import Row, read_table
+from evalkit.task import HubData, Protocol, Split, Task
+from evalkit.types import Clip, Decoding, FramePlan, Question, Record, Video
+
+from ._inlined import inlined, split_inlined
+from ._shared import LETTERS, dotted, first_existing
+
+_NESTED = "video_info.meta.jsonl"
+_TYPES = ("cartoon", "documentary", "live", "selfmedia", "sport", "tv")
+_SUBMITTED = {
+    "key information retrieval": "KIR",
+    "event understanding": "EU",
+    "summarization": "Sum",
+    "entity recognition": "ER",
+    "reasoning": "Rea",
+    "temporal grounding": "TG",
+}
+_TIME = re.compile(r"(\d+):(\d\d)-(\d+):(\d\d)")
+_LETTER_ONLY = "Answer with the option's letter from the given choices directly."
+
+
+def _official(clip: Clip, q: Question, plan: FramePlan) -> str:
+    return inlined(q.text, q.options)
+
+
+def _lmms_eval(clip: Clip, q: Question, plan: FramePlan) -> str:
+    return f"{inlined(q.text, q.options)}\nAnswer the question with the option letter"
+
+
+def _lettered_twice(clip: Clip, q: Question, plan: FramePlan) -> str:
+    """`A. (A) red`: these copies keep the letters in the options and the code adds its own."""
+    twice = dotted([f"({letter}) {option}" for letter, option in zip(LETTERS, q.options, strict=False)])
+    return f"{q.text}\n{twice}\n{_LETTER_ONLY}"
+
+
+@dataclass
+class LVBench(Task):
+    split: str = "test"
+
+    name = "lvbench"
+    benchmark = "LVBench"
+    splits: ClassVar = {"test": Split(questions=(1549,), videos=(103,))}
+    tables = ("capability", "first_capability", "type", "clue")
+    hub = HubData(("lmms-eval/LVBench", "lmms-lab/LVBench"), "lvbench", size_gb=61.8)
+    protocols: ClassVar = {
+        "official": Protocol(
+            source="github.com/zai-org/LVBench, lvbench/metrics/compute_accuracy.py and lvbench/utils/answer_util.py; "
+            "no prompt is prescribed: the question as it stands in the data",
+            prompt=_official,
+            grader=Choice("lvbench"),
+        ),
+        "lmms_eval": Protocol(
+            source="github.com/EvolvingLMMs-Lab/lmms-eval, tasks/lvbench",
+            prompt=_lmms_eval,
+            grader=Choice("lmms_eval"),
+        ),
+        "video_xl_2": Protocol(
+            source="github.com/VectorSpaceLab/Video-XL, Video-XL-2/eval",
+            prompt=_lettered_twice,
+            grader=Choice("mvbench", letters="ABCDE", invalid="excluded_if_empty"),
+            decoding=Decoding(max_new_tokens=16),
+        ),
+        "videochat_flash": Protocol(
+            source="github.com/OpenGVLab/VideoChat-Flash, lmms-eval_videochat (with 1,519 of the questions)",
+            prompt=_lettered_twice,
+            grader=Choice("mvbench", letters="ABCDE", invalid="excluded_if_empty"),
+            decoding=Decoding(max_new_tokens=16),
+        ),
+    }
+
+    def make_miniature(self, root: Path) -> None:
+        from ._mini.lvbench import write
+
+        write(root)
+
+    def load(self, root: Path) -> Iterator[Clip]:
+        nested = first_existing(*(root / folder / f"{_NESTED}{gz}" for folder in ("", "data") for gz in ("", ".gz")))
+        if nested.exists():
+            for row in read_table(nested):
+                yield _from_nested(row, root)
+            return
+        tables = _flat_tables(root)
+        if not tables:
+            raise DataError(f"{root} holds no LVBench: expected {_NESTED}, or a hub copy's *.parquet or *.jsonl.")
+        for row in (row for table in tables for row in read_table(table)):
+            yield _from_flat(row, root)
+
+    def submission(self, records: Sequence[Record]) -> dict[str, str]:
+        """answers.json, which the official scorer reads, and the result.json it makes of it for the leaderboard. A
+        question that was asked and not answered stands there with an empty answer, so that it counts as wrong."""
+        answers = {r.question: r.extracted if isinstance(r.extracted, str) else "" for r in records}
+        right: dict[str, list[bool]] = {}
+        for record in records:
+            correct = record.status == "ok" and record.extracted is not None and record.extracted == record.gold
+            for name in (*record.groups.get("capability", ()), "Overall"):
+                right.setdefault(_SUBMITTED.get(name, name), []).append(correct)
+        result = {name: sum(marks) / len(marks) for name, marks in right.items() if name != "Overall"}
+        result["Overall"] = sum(right["Overall"]) / len(records)
+        return {
+            "answers.json": json.dumps(answers, indent=4) + "\n",
+            "result.json": json.dumps(result, indent=4) + "\n",
+        }
+
+
+def _flat_tables(root: Path) -> list[Path]:
+    """The tables of a hub copy: one file, or one for each type of video; parquet before the JSON of the same."""
+    for pattern in ("*.parquet", "*/*.parquet", "*.jsonl", "*.jsonl.gz", "json/*.json", "*.json"):
+        tables = sorted(path for path in root.glob(pattern) if path.name not in ("answers.json", "result.json"))
+        if tables:
+            return tables
+    return []
+
+
+def _from_nested(row: Row, root: Path) -> Clip:
+    key, kind = row.text("key"), row.text("type")
+    questions = []
+    for value in row["qa"]:
+        qa = Row(value, row.path, row.number)
+        text, options = split_inlined(qa)
+        questions.append(Question(str(qa["uid"]), text, options, _letter(qa, options), groups=_groups(qa, kind)))
+    minutes = (row.get("video_info") or {}).get("duration_minutes")
+    video = Video(key, _video_path(root, key), duration_s=60.0 * minutes if minutes else None)
+    return Clip(video, tuple(questions))
+
+
+def _from_flat(row: Row, root: Path) -> Clip:
+    """A row of lmms-eval's copy (`video_path`, options in the question or beside it, a letter) or of Video-XL-2's and
+    VideoChat-Flash's (`video`, `candidates` with their letters, the right candidate as answer)."""
+    name = Path(row.text("video_path" if "video_path" in row.values else "video"))
+    key = name.stem if name.suffix in _SUFFIXES else name.name
+    if "candidates" in row.values:
+        text, options = row.text("question"), _unlettered(row)
+    elif row.get("options"):
+        text, options = row.text("question"), row.texts("options")
+    else:
+        text, options = split_inlined(row)
+    kind = row.get("type", "")
+    id = str(row.get("uid", "")) or f"{kind}{'-' if kind else ''}{row.number - 1}"
+    question = Question(id, text, options, _letter(row, options), groups=_groups(row, kind))
+    return Clip(Video(key, _video_path(root, key)), (question,))
+
+
+def _unlettered(row: Row) -> tuple[str, ...]:
+    candidates = row.texts("candidates")
+    for letter, candidate in zip(LETTERS, candidates, strict=False):
+        if not candidate.startswith(f"({letter}) "):
+            raise row.error("candidates", f"expected ({letter}) and a blank before {candidate!r}")
+    return tuple(candidate[4:] for candidate in candidates)
+
+
+def _letter(row: Row, options: Sequence[str]) -> str:
+    """The right letter: as given, or of the first candidate that is the answer."""
+    answer = row.text("answer")
+    if "candidates" in row.values:
+        candidates = row.texts("candidates")
+        if answer in candidates:
+            return LETTERS[candidates.index(answer)]
+    if len(answer) == 1 and answer in LETTERS[: len(options)]:
+        return answer
+    raise row.error("answer", f"{answer!r} is neither a letter nor one of the options")
+
+
+def _groups(row: Row, kind: str) -> dict[str, tuple[str, ...]]:
+    groups: dict[str, tuple[str, ...]] = {"clue": (clue_length(row.get("time_reference")),)}
+    if kind:
+        groups["type"] = (kind,)
+    if row.get("question_type"):
+        capabilities = row.texts("question_type")
+        groups |= {"capability": capabilities, "first_capability": capabilities[:1]}
+    return groups
+
+
+def clue_length(reference: Any) -> str:
+    """How long a part of the video the answer is in: a label for `mm:ss-mm:ss`. "unknown" for the few that are not
+    there or end before they start."""
+    match = _TIME.fullmatch(reference) if isinstance(reference, str) else None
+    if match is None:
+        return "unknown"
+    start_m, start_s, end_m, end_s = map(int, match.groups())
+    seconds = 60 * (end_m - start_m) + end_s - start_s
+    if seconds < 0:
+        return "unknown"
+    return next((label for limit, label in _CLUES if seconds <= limit), "over 600 s")
+
+
+_CLUES = ((10, "0-10 s"), (60, "10-60 s"), (600, "60-600 s"))
+_SUFFIXES = (".mp4", ".mkv", ".webm")
+
+
+def _video_path(root: Path, key: str) -> Path:
+    folders = (root / "videos", root, root / "video_chunks", root / "scripts" / "videos")
+    return first_existing(*(folder / f"{key}{suffix}" for folder in folders for suffix in _SUFFIXES))

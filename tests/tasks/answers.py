@@ -1,0 +1,101 @@
+"""Records as a run would leave them, from replies that are made up: so that a task's scores can be checked by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from evalkit.task import Task
+from evalkit.types import Clip, FramePlan, Question, Record
+
+PLAN = FramePlan((0, 8, 16, 24), (0.0, 1.0, 2.0, 3.0), 8.0, 32, "uniform")
+
+
+def miniature(task: Task, root: Path) -> Task:
+    """The task on its own miniature, written below `root`."""
+    task.make_miniature(root)
+    task.root, task.miniature = root, True
+    return task
+
+
+def at(task: Task, root: Path) -> Task:
+    """The task on a copy that is not expected to be complete."""
+    task.root, task.allow_missing = root, True
+    return task
+
+
+def questions(task: Task) -> dict[str, tuple[Clip, Question]]:
+    return {q.id: (clip, q) for clip in task.clips() for q in clip.questions}
+
+
+def prompts(task: Task, plan: FramePlan = PLAN) -> dict[str, str]:
+    return {id: task.prompt(clip, q, plan).text for id, (clip, q) in questions(task).items()}
+
+
+def answer(task: Task, reply: Callable[[Question], str | None]) -> list[Record]:
+    """Every question answered and graded; None: the question failed."""
+    return [record(task, clip, q, reply(q)) for clip, q in questions(task).values()]
+
+
+def record(task: Task, clip: Clip, q: Question, reply: str | None) -> Record:
+    made = Record(
+        run="run",
+        task=task.name,
+        split=task.split,
+        protocol=task.protocol,
+        model="made up",
+        video=clip.video.id,
+        question=q.id,
+        unit=q.unit,
+        cluster=clip.cluster,
+        groups={name: list(labels) for name, labels in q.groups.items()},
+        gold=q.gold,
+        status="ok" if reply is not None else "failed",
+        reply=reply,
+        valid=reply is not None,
+    )
+    if reply is not None:
+        grade = task.grade(q, reply)
+        made.extracted, made.score, made.values = grade.extracted, grade.score, dict(grade.values)
+        made.valid, made.rule, made.note = grade.valid, grade.rule, grade.note
+    return made
+
+
+def oracle(q: Question) -> str:
+    assert isinstance(q.gold, str)
+    return q.gold
+
+
+def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
+
+
+def golden_prompts(benchmark: str) -> list[tuple[dict[str, Any], str]]:
+    """(row, text) of the golden prompt cases under `$EVALKIT_GOLDEN` (default: the repository's copies)."""
+    root = Path(os.environ.get("EVALKIT_GOLDEN") or Path(__file__).parents[1] / "golden" / "cases")
+    cases = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(root.rglob("case.json"))]
+    examples = [case["examples"][benchmark] for case in cases if benchmark in case.get("examples", {})]
+    return [(example["sample"], example["task_text"]) for example in examples]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def pixels_at(path: Path, *times_s: float) -> list[np.ndarray]:
+    """The decoded frames at these times of a constant-rate video; uint8 `[height, width, 3]`."""
+    with av.open(str(path)) as container:
+        rate = float(container.streams.video[0].average_rate)
+        wanted = {int(time_s * rate) for time_s in times_s}
+        frames = enumerate(container.decode(video=0))
+        found = {i: frame.to_ndarray(format="rgb24") for i, frame in frames if i in wanted}
+    return [found[int(time_s * rate)] for time_s in times_s]
