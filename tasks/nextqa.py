@@ -1,0 +1,126 @@
+"""NExT-QA, multiple choice: next phase of question answering to explaining temporal actions (CVPR 2021).
+
+Repository: github.com/doc-doc/NExT-QA. Data: huggingface.co/datasets/lmms-eval/NExTQA (configuration MC). The paper's
+models are classifiers and read no prompt, so the protocols are those of the harnesses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from evalkit.errors import DataError
+from evalkit.scoring.grade import Choice
+from evalkit.scoring.summary import Mean
+from evalkit.tables import Row, read_table
+from evalkit.task import HubData, Protocol, Split, Task
+from evalkit.types import Clip, Decoding, FramePlan, Question, Video
+
+from ._shared import LETTERS, dotted, first_existing
+
+_FAMILIES = {"C": "causal", "T": "temporal", "D": "descriptive"}
+_METRICS = (
+    Mean("accuracy"),
+    Mean("accuracy, draws in expectation", "expected"),
+    *(Mean(f"Acc@{letter}", where=("family", family)) for letter, family in _FAMILIES.items()),
+)
+_GRADER = Choice("nextqa", letters="ABCDE")  # a reply without a letter draws one
+
+
+def _lmms_eval(clip: Clip, q: Question, plan: FramePlan) -> str:
+    return f"{q.text.strip()}\n{dotted([option.strip() for option in q.options])}"
+
+
+def _llava_video(clip: Clip, q: Question, plan: FramePlan) -> str:
+    return f"{_lmms_eval(clip, q, plan)}\nAnswer with the option's letter from the given choices directly."
+
+
+@dataclass
+class NExTQA(Task):
+    split: str = "test"
+    protocol: str = "lmms_eval"
+
+    name = "nextqa"
+    benchmark = "NExT-QA"
+    splits: ClassVar = {
+        "test": Split(questions=(8564,), videos=(1000,)),
+        "val": Split(questions=(4996,), videos=(570,)),
+    }
+    tables = ("family", "type")
+    hub = HubData(
+        ("lmms-eval/NExTQA", "lmms-lab/NExTQA"),
+        "nextqa",
+        size_gb=6.5,
+        by_hand="the val split: val.csv and map_vid_vidorID.json from github.com/doc-doc/NExT-QA, dataset/nextqa.",
+    )
+    protocols: ClassVar = {
+        "lmms_eval": Protocol(
+            source="github.com/EvolvingLMMs-Lab/lmms-eval, tasks/nextqa; it sets no length, 16 tokens are ours",
+            prompt=_lmms_eval,
+            grader=_GRADER,
+            metrics=_METRICS,
+            decoding=Decoding(max_new_tokens=16),
+        ),
+        "llava_video": Protocol(
+            source="the same with the post-prompt that LLaVA-Video (arXiv 2410.02713) was evaluated with",
+            prompt=_llava_video,
+            grader=_GRADER,
+            metrics=_METRICS,
+            decoding=Decoding(max_new_tokens=16),
+        ),
+    }
+
+    def make_miniature(self, root: Path) -> None:
+        from ._mini.nextqa import write
+
+        write(root)
+
+    def load(self, root: Path) -> Iterator[Clip]:
+        tables = sorted(root.glob(f"MC/{self.split}-*.parquet"))
+        csv = first_existing(root / f"{self.split}.csv", root / "dataset" / "nextqa" / f"{self.split}.csv")
+        if not tables and not csv.exists():
+            raise DataError(
+                f"{root} holds no NExT-QA ({self.split}): expected MC/{self.split}-*.parquet or {self.split}.csv."
+            )
+        folders = _video_folders(csv.with_name("map_vid_vidorID.json"))
+        for table in tables or [csv]:
+            for row in read_table(table):
+                yield _clip(row, root, folders)
+
+
+def _video_folders(path: Path) -> dict[str, str]:
+    """Video id -> its path in VidOR, where the official videos lie ("1164/3238737531"). The hub's lie flat."""
+    if not path.exists():
+        return {}
+    try:
+        folders = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read ({error}). Is the download complete?") from None
+    return {str(video): str(place) for video, place in folders.items()}
+
+
+def _clip(row: Row, root: Path, folders: dict[str, str]) -> Clip:
+    video, kind = str(row["video"]), row.text("type")
+    if kind[:1] not in _FAMILIES:
+        raise row.error("type", f"expected C., T. or D., found {kind!r}")
+    question = Question(
+        id=f"{video}_{row['qid']}",
+        text=row.text("question"),
+        options=tuple(row.text(f"a{i}") for i in range(5)),
+        gold=_gold(row),
+        # the official script counts "what happened before" (TP) with "after" (TN)
+        groups={"family": (_FAMILIES[kind[0]],), "type": ("TN" if kind == "TP" else kind,)},
+    )
+    places = (root / "NExTVideo" / f"{name}.mp4" for name in (folders.get(video, video), video))
+    return Clip(Video(video, first_existing(*places)), (question,))
+
+
+def _gold(row: Row) -> str:
+    """The letter of `answer`, a number from 0 (as text in the CSV files)."""
+    answer = str(row["answer"])
+    if answer not in ("0", "1", "2", "3", "4"):
+        raise row.error("answer", f"expected a number from 0 to 4, found {row['answer']!r}")
+    return LETTERS[int(answer)]
