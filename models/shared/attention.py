@@ -1,8 +1,8 @@
 """Attention kernels that also return the log-sum-exp of each row, so that the parts of a history can be attended to
 where they lie and merged exactly (online softmax), with no mask and no concatenation.
 
-A kernel maps q `[heads, n, d]`, k and v `[kv heads, m, d]` to the output `[heads, n, d]` and its log-sum-exp `[heads, n]`
-in float32. With `causal`, row i of n sees keys up to m - n + i (aligned at the end).
+A kernel maps q `[heads, n, d]`, k and v `[kv heads, m, d]` to the output `[heads, n, d]` and its log-sum-exp
+`[heads, n]` in float32. With `causal`, row i of n sees keys up to m - n + i (aligned at the end).
 """
 
 from __future__ import annotations
@@ -146,7 +146,9 @@ class Flex(Kernel):
 def kernel(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
     """The kernel called `name` in `model.attention`, for tensors of `dtype` on `device`. Raises ConfigError."""
     if name not in ATTENTION:
-        raise ConfigError(f"model.attention={name} is unknown; it is one of {', '.join(ATTENTION)}.{suggest(name, ATTENTION)}")
+        raise ConfigError(
+            f"model.attention={name} is unknown; it is one of {', '.join(ATTENTION)}.{suggest(name, ATTENTION)}"
+        )
     cuda = device.type == "cuda"
     if name == "eager":
         return Eager()
@@ -159,9 +161,13 @@ def kernel(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
     if name == "flex":
         return Flex()
     if dtype == torch.float32:
-        raise ConfigError("model.attention=flash_attention_2 computes in float16 or bfloat16; set model.dtype or use sdpa.")
+        raise ConfigError(
+            "model.attention=flash_attention_2 computes in float16 or bfloat16; set model.dtype or use sdpa."
+        )
     if importlib.util.find_spec("flash_attn") is None:
-        raise ConfigError("model.attention=flash_attention_2 needs the flash-attn package: pip install 'evalkit[flash]'.")
+        raise ConfigError(
+            "model.attention=flash_attention_2 needs the flash-attn package: pip install 'evalkit[flash]'."
+        )
     return FlashAttention2()
 
 

@@ -1,8 +1,9 @@
 """Bi-level KV decoding: for a question, dense keys and values of the chunks that matter and pooled ones of the rest.
 
-Pooling and moving happen before rotation: a pooled token is the mean of consecutive visual tokens of its group, keys and
-values alike, and the mix gets the compact positions 0 .. n-1. Text is never pooled. Source: github.com/VectorSpaceLab/
-Video-XL, Video-XL-2/eval/lvu/w_chunk_bilevel.
+Pooling and moving happen before rotation: a pooled token is the mean of consecutive visual tokens of its group, keys
+and values alike, and the mix gets the compact positions 0 .. n-1. Text is never pooled.
+
+Source: github.com/VectorSpaceLab/Video-XL, Video-XL-2/eval/lvu/w_chunk_bilevel.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from .qwen2 import rotate
 
 @dataclass
 class Pooled:
-    """Unrotated keys and values `[layers, kv heads, rows, d]` of all groups, pooled. `rows[g]` is the first row of group
-    g. They lie where the store does."""
+    """Unrotated keys and values `[layers, kv heads, rows, d]` of all groups, pooled. `rows[g]` is the first row of
+    group g. They lie where the store does."""
 
     compression: int
     keys: Tensor

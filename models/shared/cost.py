@@ -5,6 +5,10 @@ Imports no torch: the dry run uses it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
 from .layout import Layout, Policy
 
 
@@ -29,3 +33,98 @@ def attention_density(layout: Layout, policy: Policy, suffix: int = 0) -> float:
     """Visible pairs as a fraction of the causal ones; 1 is dense."""
     total = causal_pairs(layout.length + suffix)
     return visible_pairs(layout, policy, suffix) / total if total else 1.0
+
+
+def mixed_rows(layout: Layout, compression: int, dense: Collection[int]) -> int:
+    """KV rows of a bi-level mix in which the groups `dense` keep their visual tokens:
+    dense groups * (V + T) + other groups * (V / compression + T) + prefix and tail."""
+    return layout.text_tokens + sum(v if g in dense else v // compression for g, v in enumerate(layout.visual))
+
+
+@dataclass(frozen=True)
+class LanguageSize:
+    """Sizes of a Qwen2 decoder. Operations count a multiplication and an addition as two; norms, rotations, softmax and
+    activations, some percent of the whole, are left out, as `torch.utils.flop_counter` leaves them out."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+
+    @classmethod
+    def of(cls, config: Any) -> LanguageSize:
+        """From a `Qwen2Config`, or anything with its attributes."""
+        return cls(
+            config.hidden_size,
+            config.intermediate_size,
+            config.num_hidden_layers,
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+            config.vocab_size,
+        )
+
+    @property
+    def row(self) -> int:
+        """Operations of one token in the matrix products of one layer."""
+        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return 2 * self.hidden * (2 * q + 2 * kv + 3 * self.intermediate)
+
+    @property
+    def pair(self) -> int:
+        """Operations of one query-key pair in one layer, all heads."""
+        return 4 * self.heads * self.head_dim
+
+    def kv_bytes(self, rows: int, itemsize: int) -> int:
+        """Keys and values of `rows` tokens over all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * itemsize * rows
+
+    def prefill(self, layout: Layout, policy: Policy) -> int:
+        """A context into the KV store. The last layer computes keys and values alone."""
+        rows, pairs = layout.length, visible_pairs(layout, policy)
+        keys_values = 2 * self.hidden * 2 * self.kv_heads * self.head_dim
+        return (self.layers - 1) * (rows * self.row + pairs * self.pair) + rows * keys_values
+
+    def extend(self, memory: int, rows: int, logits: int) -> int:
+        """`rows` tokens behind `memory` of them, with `logits` looked at: a question of n tokens and its answer of t
+        are n + t - 1 rows and t logits."""
+        pairs = rows * memory + causal_pairs(rows)
+        return self.layers * (rows * self.row + pairs * self.pair) + logits * 2 * self.hidden * self.vocab
+
+
+@dataclass(frozen=True)
+class VisionSize:
+    """Sizes of the SigLIP tower (`layers`: those that run) and of the temporal module and projector behind it."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    patches: int
+    patch_values: int  # numbers in a patch: channels * size * size
+    grid: int  # positions of the resized map
+    width: int  # of the language model
+
+    def frame(self) -> int:
+        """One frame through the tower."""
+        c, n = self.hidden, self.patches
+        block = 8 * n * c * c + 4 * n * n * c + 4 * n * c * self.intermediate
+        return self.layers * block + 2 * n * self.patch_values * c
+
+    def group(self) -> int:
+        """One group of four frames through the temporal module and the projector."""
+        c, n = self.hidden, self.grid
+        total = 0
+        for slots in (4, 2):
+            spatial = 8 * slots * n * c * c + 4 * slots * n * n * c
+            temporal = 8 * slots * n * c * c + 8 * slots * slots * n * c
+            convolution = 2 * 27 * (slots // 2) * n * c * c
+            total += spatial + temporal + convolution
+        return total + n * (2 * c * self.width + 2 * self.width * self.width)
+
+    def frames(self, count: int) -> int:
+        """`count` frames, the last group filled up."""
+        groups = -(-count // 4)
+        return count * self.frame() + groups * self.group()

@@ -13,7 +13,7 @@ from torch import Tensor
 from evalkit.types import Decoding
 
 from .attention import Kernel, Part, Softmax, attend
-from .qwen2 import Qwen2Decoder, head_dim
+from .qwen2 import Qwen2Decoder
 
 
 class Memory(Protocol):
@@ -29,8 +29,8 @@ class Turn:
     """The rows that one question and its answer add behind a memory."""
 
     def __init__(self, decoder: Qwen2Decoder, capacity: int) -> None:
-        config = decoder.config
-        shape = (config.num_hidden_layers, config.num_key_value_heads, capacity, head_dim(config))
+        size = decoder.size
+        shape = (size.layers, size.kv_heads, capacity, size.head_dim)
         self.keys = torch.empty(shape, dtype=decoder.dtype, device=decoder.device)
         self.values = torch.empty_like(self.keys)
         self.count = 0
@@ -75,10 +75,11 @@ def extend(
 
 @dataclass
 class Generated:
-    """Token ids of an answer, without the token that ended it, and what they took. Batched questions share the clock."""
+    """Token ids of an answer without the one that ended it, and what they took. Batched questions share the clock."""
 
     ids: list[int] = field(default_factory=list)
     finish: str = "length"  # stop | length
+    passes: int = 0  # forward passes, one for each token looked at
     question_s: float = 0.0
     generate_s: float = 0.0
 
@@ -111,6 +112,7 @@ def generate(
             if not answer.question_s:
                 answer.question_s = now
             answer.generate_s = now - answer.question_s
+            answer.passes += 1
             if token in stop:
                 answer.finish = "stop"
             else:

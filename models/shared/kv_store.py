@@ -3,9 +3,9 @@
     text   [layers, kv heads, rows, d]   prefix | timestamps and cues of group 0 | of group 1 | ... | tail
     visual [layers, kv heads, rows, d]   visual tokens of group 0 | of group 1 | ...
 
-What chunked prefill and bi-level assembly read are then contiguous slices: all text so far, the visual tokens of a window.
-Keys are kept before rotation where they will be pooled or moved to other positions, rotated where they stay, or both.
-The store lies on the device that computes or in (pinned) host memory; readers get the same tensors either way.
+What chunked prefill and bi-level assembly read are then contiguous slices: all text so far, the visual tokens of a
+window. Keys are kept before rotation where they will be pooled or moved to other positions, rotated where they stay,
+or both. The store lies on the device that computes or in (pinned) host memory; readers get the same tensors either way.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .attention import Part
 from .layout import Layout
-from .qwen2 import Qwen2Decoder, Rope, head_dim, rotate
+from .qwen2 import Qwen2Decoder, Rope, rotate
 
 BLOCK_ROWS = 32768
 """Rows read at a time where a whole history is streamed through attention."""
@@ -36,7 +36,9 @@ class Rows:
     """One kind of rows for all layers. Rows are written layer by layer behind `count`, and counted once all layers
     have them: what was written by a step that failed is simply overwritten."""
 
-    def __init__(self, shape: tuple[int, int, int], keys: Keys, dtype: torch.dtype, home: torch.device, pin: bool) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], keys: Keys, dtype: torch.dtype, home: torch.device, pin: bool
+    ) -> None:
         self.layers, self.heads, self.dim = shape
         self.dtype, self.home, self.pin = dtype, home, pin
         self.count = self.capacity = 0
@@ -79,14 +81,15 @@ class Rows:
 
 
 class KVStore:
-    """See the module. `host=True` keeps the rows in host memory, pinned where there is CUDA, and copies what is read."""
+    """See the module. `host=True` keeps the rows in host memory, pinned where there is CUDA, and copies what is
+    read."""
 
     def __init__(self, decoder: Qwen2Decoder, keys: Keys = Keys.ROTATED, host: bool = False) -> None:
-        config = decoder.config
+        size = decoder.size
         self.device, self.host = decoder.device, host
         self.rope: Rope = decoder.rope
         self.layout = Layout()
-        shape = (config.num_hidden_layers, config.num_key_value_heads, head_dim(config))
+        shape = (size.layers, size.kv_heads, size.head_dim)
         pin = host and self.device.type == "cuda"
         home = torch.device("cpu") if host else self.device
         self.text = Rows(shape, keys, decoder.dtype, home, pin)
@@ -102,7 +105,9 @@ class KVStore:
         for rows, which in ((self.text, text), (self.visual, visual)):
             rows.positions[rows.count : rows.count + len(which)] = positions[which].to(rows.positions.device)
 
-    def write(self, layer: int, text: Tensor, visual: Tensor, unrotated: Tensor, rotated: Tensor, values: Tensor) -> None:
+    def write(
+        self, layer: int, text: Tensor, visual: Tensor, unrotated: Tensor, rotated: Tensor, values: Tensor
+    ) -> None:
         """One layer of the next rows `[kv heads, n, d]`. They count once `commit` is called."""
         for rows, which in ((self.text, text), (self.visual, visual)):
             if len(which):

@@ -1,8 +1,8 @@
 """Where every token of a context stands, and how far back a prefill policy lets it see.
 
-A context is `prefix | group 0 | group 1 | ... | tail`. A group is some text (its timestamp, perhaps a subtitle) and then
-its visual tokens; prefix and tail are text alone. Text and visual tokens are kept apart in the KV store, so each has two
-addresses: its position in the sequence, and its row in the text or in the visual buffer.
+A context is `prefix | group 0 | group 1 | ... | tail`. A group is some text (its timestamp, perhaps a subtitle) and
+then its visual tokens; prefix and tail are text alone. Text and visual tokens are kept apart in the KV store, so each
+has two addresses: its position in the sequence, and its row in the text or in the visual buffer.
 
 Imports no torch: the dry run counts with it.
 """

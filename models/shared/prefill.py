@@ -1,12 +1,12 @@
 """Streaming prefill: groups come in, keys and values go into the store, and nothing else of the context is kept.
 
 One loop for all policies. Groups are taken in steps (as many as fill `step_rows` rows: a working size that changes no
-result); within a step all rows share the matrix products, and attention goes run by run. A run is consecutive groups whose
-visual tokens see back to the same group, the window. Its rows all see
+result); within a step all rows share the matrix products, and attention goes run by run. A run is consecutive groups
+whose visual tokens see back to the same group, the window. Its rows all see
 
     all text before the run | visual tokens from the window on | themselves, causally
 
-and its text rows see the visual tokens before the window too. Each is a contiguous slice of the store, so no mask exists.
+and its text rows see the visual tokens before the window too. Each is a contiguous slice of the store: no mask exists.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from evalkit.errors import ModelError
+
 from .attention import Kernel, Softmax, attend
-from .kv_store import BLOCK_ROWS, KVStore
+from .kv_store import KVStore
 from .layout import Layout, Policy
+from .memory import attempt
 from .qwen2 import Qwen2Decoder
 
 Group = tuple[Tensor, Tensor]
@@ -30,8 +33,8 @@ STEP_ROWS = 2048
 
 @dataclass
 class Run:
-    """Rows `start:end` of a step; `text` are its text rows within the step. `text_before` and `visual_before` are the rows
-    of the store before it, `window` the first visual row that its visual tokens see."""
+    """Rows `start:end` of a step; `text` are its text rows within the step. `text_before` and `visual_before` are the
+    rows of the store before it, `window` the first visual row that its visual tokens see."""
 
     start: int
     end: int
@@ -84,7 +87,23 @@ class Prefill:
     def groups(self, stream: Iterable[Group]) -> None:
         """All groups, as they come."""
         for groups in self.batched(stream):
-            self.take(self.step(groups))
+            self.fit(groups)
+
+    def fit(self, groups: list[Group]) -> None:
+        """Take groups in one step; where memory runs out, in ever smaller ones, from here on. Raises ModelError."""
+        done, _ = attempt(lambda: self.take(self.step(groups)))
+        if done:
+            return
+        if len(groups) == 1:
+            raise ModelError(
+                f"Out of memory on {self.decoder.device} at token {self.store.length:,} of the video, one group at a "
+                "time. Keep the KV store in host memory (kv_store.device=cpu), or use a larger device.",
+                kind="out_of_memory",
+            )
+        half = len(groups) // 2
+        self.step_rows = sum(len(text) + len(visual) for text, visual in groups[:half])
+        self.fit(groups[:half])
+        self.fit(groups[half:])
 
     def batched(self, stream: Iterable[Group]) -> Iterator[list[Group]]:
         """At least one group and at most `step_rows` rows at a time, ending with a chunk where that is possible."""

@@ -15,6 +15,8 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP, Qwen2RMSNorm
 
 from evalkit.errors import CheckpointError
 
+from .cost import LanguageSize
+
 Attend = Callable[[int, Tensor, Tensor, Tensor, Tensor], Tensor]
 """(layer, rotated q `[heads, n, d]`, unrotated k, rotated k, v `[kv heads, n, d]`) -> output `[heads, n, d]`."""
 
@@ -22,16 +24,14 @@ Rotation = tuple[Tensor, Tensor]
 """Cosine and sine `[n, d/2]` in float32."""
 
 
-def head_dim(config: Qwen2Config) -> int:
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-
-
 def rope_theta(config: Qwen2Config) -> float:
     """The rotary base. Raises CheckpointError for scaled variants (YaRN, ...), which shift every position."""
     rope = getattr(config, "rope_parameters", None) or {}
     kind = rope.get("rope_type", "default")
     if kind != "default":
-        raise CheckpointError(f"config.json asks for rotary positions of type {kind!r}; this decoder has 'default' alone.")
+        raise CheckpointError(
+            f"config.json asks for rotary positions of type {kind!r}; this decoder has 'default' alone."
+        )
     return float(rope.get("rope_theta") or getattr(config, "rope_theta", None) or 10000.0)
 
 
@@ -60,14 +60,14 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
 
 
 class Attention(nn.Module):
-    def __init__(self, config: Qwen2Config) -> None:
+    def __init__(self, size: LanguageSize) -> None:
         super().__init__()
-        self.dim = head_dim(config)
-        q, kv = config.num_attention_heads * self.dim, config.num_key_value_heads * self.dim
-        self.q_proj = nn.Linear(config.hidden_size, q, bias=True)
-        self.k_proj = nn.Linear(config.hidden_size, kv, bias=True)
-        self.v_proj = nn.Linear(config.hidden_size, kv, bias=True)
-        self.o_proj = nn.Linear(q, config.hidden_size, bias=False)
+        self.dim = size.head_dim
+        q, kv = size.heads * size.head_dim, size.kv_heads * size.head_dim
+        self.q_proj = nn.Linear(size.hidden, q, bias=True)
+        self.k_proj = nn.Linear(size.hidden, kv, bias=True)
+        self.v_proj = nn.Linear(size.hidden, kv, bias=True)
+        self.o_proj = nn.Linear(q, size.hidden, bias=False)
 
     def heads(self, x: Tensor) -> Tensor:
         """`[n, heads * d]` -> `[heads, n, d]`."""
@@ -77,10 +77,26 @@ class Attention(nn.Module):
 class Layer(nn.Module):
     def __init__(self, config: Qwen2Config) -> None:
         super().__init__()
-        self.self_attn = Attention(config)
+        self.self_attn = Attention(LanguageSize.of(config))
         self.mlp = Qwen2MLP(config)
         self.input_layernorm = Qwen2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.post_attention_layernorm = Qwen2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of rows `x`, unrotated."""
+        attention, h = self.self_attn, self.input_layernorm(x)
+        q, k, v = (project(h) for project in (attention.q_proj, attention.k_proj, attention.v_proj))
+        return attention.heads(q), attention.heads(k), attention.heads(v)
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values alone."""
+        attention, h = self.self_attn, self.input_layernorm(x)
+        return attention.heads(attention.k_proj(h)), attention.heads(attention.v_proj(h))
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The residual stream behind this layer, given what rows `x` attended to `[heads, n, d]`."""
+        x = x + self.self_attn.o_proj(attended.transpose(0, 1).reshape(x.shape[0], -1))
+        return x + self.mlp(self.post_attention_layernorm(x))
 
 
 class Qwen2Decoder(nn.Module):
@@ -89,7 +105,8 @@ class Qwen2Decoder(nn.Module):
     def __init__(self, config: Qwen2Config) -> None:
         super().__init__()
         self.config = config
-        self.rope = Rope(head_dim(config), rope_theta(config))
+        self.size = LanguageSize.of(config)
+        self.rope = Rope(self.size.head_dim, rope_theta(config))
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.norm = Qwen2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
@@ -117,23 +134,25 @@ class Qwen2Decoder(nn.Module):
             x = self.block(index, x, rotation, attend)
         return x
 
-    def fill(self, x: Tensor, positions: Tensor, attend: Attend, keep: Callable[[Tensor, Tensor, Tensor], None]) -> None:
+    def fill(
+        self, x: Tensor, positions: Tensor, attend: Attend, keep: Callable[[Tensor, Tensor, Tensor], None]
+    ) -> None:
         """All that rows `x` leave in a KV store. Nobody reads the residual stream of a context behind its last layer,
         so that layer computes keys and values alone, for `keep(unrotated k, rotated k, v)`."""
         rotation = self.rope.at(positions)
         last = len(self.layers) - 1
         for index in range(last):
             x = self.block(index, x, rotation, attend)
-        attention = self.layers[last].self_attn
-        h = self.layers[last].input_layernorm(x)
-        k = attention.heads(attention.k_proj(h))
-        keep(k, rotate(k, rotation), attention.heads(attention.v_proj(h)))
+        k, v = self.layer(last).keys_values(x)
+        keep(k, rotate(k, rotation), v)
+
+    def layer(self, index: int) -> Layer:
+        layer = self.layers[index]
+        assert isinstance(layer, Layer)
+        return layer
 
     def block(self, index: int, x: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
-        layer = self.layers[index]
-        attention = layer.self_attn
-        h = layer.input_layernorm(x)
-        q, k, v = (attention.heads(project(h)) for project in (attention.q_proj, attention.k_proj, attention.v_proj))
-        out = attend(index, rotate(q, rotation), k, rotate(k, rotation), v)
-        x = x + attention.o_proj(out.transpose(0, 1).reshape(x.shape[0], -1))
-        return x + layer.mlp(layer.post_attention_layernorm(x))
+        """One layer over rows `x`."""
+        layer = self.layer(index)
+        q, k, v = layer.project(x)
+        return layer.finish(x, attend(index, rotate(q, rotation), k, rotate(k, rotation), v))

@@ -1,0 +1,38 @@
+"""Running out of memory: telling it from other errors, and giving back what can be given back."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+PHRASES = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Of an accelerator or of the host."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in PHRASES)
+
+
+def attempt(work: Callable[[], T]) -> tuple[bool, T | None]:
+    """(True, result), or (False, None) where memory ran out; all that the failed attempt held is free again."""
+    try:
+        return True, work()
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    free()
+    return False, None
+
+
+def free() -> None:
+    """Collect garbage and return cached device memory."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,308 @@
+"""Video-XL-2 as a `VideoModel`: frames stream through the vision half into the KV store, which answers questions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from evalkit.errors import ModelError, VideoError
+from evalkit.model import VideoCache, VideoModel
+from evalkit.types import Context, Decoding, PrefillCost, Prompt, Reply, Video
+
+from ..shared.attention import kernel  # noqa: TID252
+from ..shared.bilevel import Mix, Pooled, pool  # noqa: TID252
+from ..shared.cost import VisionSize, attention_density  # noqa: TID252
+from ..shared.generate import Generated, generate  # noqa: TID252
+from ..shared.kv_store import Keys, KVStore  # noqa: TID252
+from ..shared.layout import Chunked, Full, Layout, Policy  # noqa: TID252
+from ..shared.memory import attempt  # noqa: TID252
+from ..shared.prefill import Group, Prefill  # noqa: TID252
+from ..shared.relevance import Asked, Budget, Observer, Randomly, Relevance, Selection, Uniform  # noqa: TID252
+from .checkpoint import Loaded, load
+from .folder import resolve
+from .settings import GROUP, BilevelDecode, SparsePrefill, VideoXL2
+from .text import END_OF_TURN, ChatText, ContextTokens
+from .vision import GRID, TOKENS
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+def build(settings: VideoXL2) -> VideoXL2Model:
+    """Load the checkpoint that `settings` name. Raises CheckpointError or ConfigError."""
+    device = chosen_device(settings.device)
+    dtype = getattr(torch, settings.dtype)
+    kernel(settings.attention, device, dtype)  # refuses what cannot work before gigabytes are read
+    loaded = load(
+        resolve(settings.checkpoint, settings.revision),
+        dtype=dtype,
+        device=device,
+        attention="sdpa" if settings.attention == "flex" else settings.attention,
+        vision_batch=settings.vision_batch,
+    )
+    return VideoXL2Model(settings, loaded)
+
+
+def chosen_device(name: str) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def prefill_policy(sparse: SparsePrefill) -> Policy:
+    if not sparse.enabled:
+        return Full()
+    assert sparse.chunk_groups is not None and sparse.previous_chunks is not None
+    return Chunked(sparse.chunk_groups, sparse.previous_chunks)
+
+
+@dataclass
+class Cache(VideoCache):
+    """A prefilled video. `pooled`: its visual rows by compression ratio, for bi-level decoding."""
+
+    video: Video | None = None
+    store: KVStore | None = None
+    observer: Observer | None = None
+    pooled: dict[int, Pooled] = field(default_factory=dict)
+
+    def close(self) -> None:
+        self.store = self.observer = None
+        self.pooled.clear()
+
+
+class VideoXL2Model(VideoModel):
+    """Greedy answers in float32 are, token for token, those of a fresh prefill for every question."""
+
+    def __init__(self, settings: VideoXL2, loaded: Loaded) -> None:
+        self.settings = settings
+        self.vision, self.decoder, self.tokenizer = loaded.vision, loaded.decoder, loaded.tokenizer
+        self.attention = kernel(settings.attention, self.decoder.device, self.decoder.dtype)
+        self.policy = prefill_policy(settings.sparse_prefill)
+        self.relevance = self.relevance_of(settings.bilevel_decode) if settings.bilevel_decode.enabled else None
+        self.text = ChatText(self.encode, settings.time_rewrite)
+        self.stop = {self.encode(word)[0] for word in (END_OF_TURN, END_OF_TEXT)}
+        self.size = self.decoder.size
+        tower: Any = loaded.config.vision
+        self.vision_size = VisionSize(
+            hidden=tower.hidden_size,
+            intermediate=tower.intermediate_size,
+            layers=len(self.vision.tower.encoder.layers),
+            patches=(tower.image_size // tower.patch_size) ** 2,
+            patch_values=tower.num_channels * tower.patch_size**2,
+            grid=GRID**2,
+            width=self.size.hidden,
+        )
+
+    def encode(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def relevance_of(self, bilevel: BilevelDecode) -> Relevance:
+        """The method that `bilevel_decode.relevance` names."""
+        chosen, budget = bilevel.relevance, Budget(bilevel.budget.chunks, bilevel.budget.fraction)
+        assert bilevel.chunk_groups is not None and bilevel.compression is not None
+        common = (bilevel.chunk_groups, bilevel.compression, budget)
+        match chosen.method:
+            case "uniform":
+                return Uniform(*common)
+            case "random":
+                return Randomly(*common, seed=chosen.seed or 0)
+            case "file":
+                from ..shared.selection_file import SelectionFile  # noqa: TID252
+
+                return SelectionFile(str(chosen.file), str(chosen.on_miss))
+            case "siglip":
+                from ..shared.relevance_siglip import Siglip, TextFrame  # noqa: TID252
+
+                towers = Siglip(str(chosen.model), self.decoder.device, self.decoder.dtype)
+                return TextFrame(*common, siglip=towers, group_frames=GROUP)
+        from ..shared.relevance_attention import Attention  # noqa: TID252
+
+        return Attention(*common, decoder=self.decoder, attention=self.attention)
+
+    # Prefill: once a video
+
+    def prefill(self, context: Context) -> Cache:
+        plan = context.frames.plan
+        if not len(plan):
+            raise VideoError(f"{context.video.path} has fewer frames than one group of {GROUP}.", kind="too_short")
+        tokens = self.text.context(plan.times_s, context.system, context.cues)
+        clock = Clock(self.decoder.device)
+        store = self.new_store(tokens)
+        cache = Cache(video=context.video, store=store)
+        if self.relevance is not None:
+            cache.observer = self.relevance.observer()
+        prefill = Prefill(self.decoder, store, self.policy, self.attention)
+        with clock("prefill"):
+            prefill.text(self.embedded(tokens.prefix))
+            prefill.groups(clock.outside("prefill", self.groups(context, tokens, cache.observer, clock)))
+            prefill.text(self.embedded(tokens.tail))
+            if self.relevance is not None:
+                store.forget_rotated()
+                compression = self.settings.bilevel_decode.compression
+                if compression and self.settings.bilevel_decode.relevance.method != "file":
+                    self.pooled(cache, compression)
+        layout = store.layout
+        cache.cost = PrefillCost(
+            frames=len(plan),
+            visual_tokens=layout.visual_tokens,
+            context_tokens=layout.length,
+            video_decode_s=context.frames.decode_seconds,
+            vision_s=clock.seconds["vision"],
+            prefill_s=clock.seconds["prefill"],
+            kv_bytes=store.nbytes,
+            attention_density=attention_density(layout, self.policy),
+            flops=float(self.vision_size.frames(len(plan)) + self.size.prefill(layout, self.policy)),
+            peak_memory_bytes=clock.peak_memory_bytes(),
+        )
+        return cache
+
+    def new_store(self, tokens: ContextTokens) -> KVStore:
+        """An empty store with room for the whole video."""
+        keys = Keys.ROTATED if self.relevance is None else Keys.ROTATED | Keys.UNROTATED
+        store = KVStore(self.decoder, keys, host=self.settings.kv_store.device == "cpu")
+        texts = [len(ids) for ids in tokens.groups]
+        layout = Layout(len(tokens.prefix), len(tokens.tail), texts, [TOKENS] * len(texts))
+        if not attempt(lambda: store.make_room(layout))[0]:
+            where = "host memory" if store.host else f"memory of {store.device}"
+            gib = self.size.kv_bytes(layout.length, self.decoder.dtype.itemsize) / 2**30
+            remedy = "take fewer frames" if store.host else "set kv_store.device=cpu or take fewer frames"
+            raise ModelError(
+                f"The keys and values of {layout.length:,} tokens, {gib:.1f} GiB, do not fit into the {where}: "
+                f"{remedy} (frames.max).",
+                kind="out_of_memory",
+            )
+        return store
+
+    def groups(
+        self, context: Context, tokens: ContextTokens, observer: Observer | None, clock: Clock
+    ) -> Iterator[Group]:
+        """Embeddings of group after group, as the frames arrive."""
+        texts = iter(tokens.groups)
+        for frames in context.frames.batches(self.vision.batch):
+            with clock("vision"):
+                if observer is not None:
+                    observer.see(frames)
+                visual = self.seen(frames)
+            for group in visual:
+                yield self.embedded(next(texts)), group
+
+    def seen(self, frames: object) -> torch.Tensor:
+        """Visual tokens `[G, 144, D]`; in smaller batches where memory runs out."""
+        while True:
+            done, visual = attempt(lambda: self.vision.encode(frames))  # type: ignore[arg-type]
+            if done:
+                assert visual is not None
+                return visual
+            if self.vision.batch <= GROUP:
+                raise ModelError(
+                    f"Out of memory on {self.decoder.device}: not even {GROUP} frames fit beside the weights. Use a "
+                    "larger device, or set kv_store.device=cpu.",
+                    kind="out_of_memory",
+                )
+            self.vision.batch = max(GROUP, self.vision.batch // 2 // GROUP * GROUP)
+
+    def embedded(self, ids: tuple[int, ...]) -> torch.Tensor:
+        with torch.inference_mode():
+            return self.decoder.embed(torch.tensor(ids, dtype=torch.int64, device=self.decoder.device))
+
+    # Questions
+
+    def generate(self, cache: VideoCache, prompt: Prompt, decoding: Decoding) -> Reply:
+        assert isinstance(cache, Cache) and cache.store is not None, "a closed cache, or another model's"
+        done, reply = attempt(lambda: self.answer(cache, prompt, decoding))
+        if not done:
+            raise ModelError(
+                f"Out of memory on {self.decoder.device} while answering behind {cache.store.length:,} tokens of "
+                "video. Use bilevel_decode with a smaller budget, or a larger device.",
+                kind="out_of_memory",
+            )
+        assert reply is not None
+        return reply
+
+    def answer(self, cache: Cache, prompt: Prompt, decoding: Decoding) -> Reply:
+        assert cache.store is not None
+        started = time.perf_counter()
+        store, ids = cache.store, self.text.question(prompt)
+        selection = self.select(cache, prompt, ids)
+        memory: KVStore | Mix = store
+        if selection is not None and selection.dense is not None:
+            memory = Mix(store, self.pooled(cache, selection.compression), selection.groups(store.layout))
+        selected_s = time.perf_counter() - started
+        (generated,) = generate(self.decoder, self.attention, memory, [ids], decoding, self.stop)
+        return Reply(
+            text=str(self.tokenizer.decode(generated.ids, skip_special_tokens=True)),
+            prompt_tokens=store.length + len(ids),
+            new_tokens=len(generated.ids),
+            question_s=selected_s + generated.question_s,
+            generate_s=generated.generate_s,
+            first_token_s=selected_s + generated.question_s,
+            kv_bytes_used=memory.nbytes,
+            flops=float(self.answer_flops(store, memory, len(ids), generated, selection)),
+            dense_chunks=selection.chunks(store.layout) if selection is not None else None,
+            finish=generated.finish,
+            notes=selection.notes if selection is not None else (),
+        )
+
+    def select(self, cache: Cache, prompt: Prompt, ids: tuple[int, ...]) -> Selection | None:
+        if self.relevance is None:
+            return None
+        assert cache.store is not None and cache.video is not None
+        return self.relevance.select(Asked(cache.video, prompt, ids, cache.store, cache.observer))
+
+    def pooled(self, cache: Cache, compression: int) -> Pooled:
+        if compression not in cache.pooled:
+            assert cache.store is not None
+            cache.pooled[compression] = pool(cache.store, compression)
+        return cache.pooled[compression]
+
+    def answer_flops(
+        self, store: KVStore, memory: KVStore | Mix, question: int, generated: Generated, selection: Selection | None
+    ) -> int:
+        """Of the question's pass, the answer's and, where relevance is attention, the pass that found it."""
+        flops = self.size.extend(memory.length, question + generated.passes - 1, generated.passes)
+        if selection is not None and self.settings.bilevel_decode.relevance.method == "attention":
+            flops += self.size.extend(store.length, question, 0)
+            flops += self.size.layers * self.size.pair // 2 * question * store.layout.visual_tokens
+        return flops
+
+    def rendered(self, context: Context, prompt: Prompt) -> str:
+        return self.text.rendered(context, prompt)
+
+
+class Clock:
+    """Adds up seconds by name; on CUDA, once the device has finished what was asked of it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+        self.device = device
+        self.seconds = {"vision": 0.0, "prefill": 0.0}
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def now(self) -> float:
+        if self.cuda:
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        started = self.now()
+        yield
+        self.seconds[name] += self.now() - started
+
+    def outside(self, name: str, items: Iterator[Group]) -> Iterator[Group]:
+        """`items`, with the time it takes to get them left out of `name`."""
+        while True:
+            started = self.now()
+            item = next(items, None)
+            self.seconds[name] -= self.now() - started
+            if item is None:
+                return
+            yield item
+
+    def peak_memory_bytes(self) -> int | None:
+        return torch.cuda.max_memory_allocated(self.device) if self.cuda else None
