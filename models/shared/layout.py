@@ -58,10 +58,11 @@ class Layout:
     visual_rows: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        text, visual = self.text, self.visual
-        self.text, self.visual = [], []
+        text, visual, tail = self.text, self.visual, self.tail
+        self.text, self.visual, self.tail = [], [], 0
         self.starts, self.text_rows, self.visual_rows = [self.prefix], [self.prefix], [0]
         self.extend(zip(text, visual, strict=True))
+        self.tail = tail
 
     def extend(self, groups: Iterable[tuple[int, int]]) -> None:
         """Append groups of (text tokens, visual tokens)."""

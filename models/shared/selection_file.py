@@ -37,10 +37,12 @@ class Entry:
 @dataclass
 class SelectionFile(Relevance):
     """`on_miss`: "error" raises ModelError(no_selection) for a question without a row; "dense" reads everything, and
-    says so in the reply. A key with rows that differ counts as missing: nothing tells which is meant."""
+    says so in the reply. `chunk_groups` and `compression` override those of the file. A key with rows that differ counts as missing: nothing tells which is meant."""
 
     file: str
     on_miss: str = "error"
+    chunk_groups: int | None = None
+    compression: int | None = None
 
     def __post_init__(self) -> None:
         self.entries: dict[str, set[Entry]] = {}
@@ -54,12 +56,14 @@ class SelectionFile(Relevance):
         if len(found) != 1:
             return self.missed(keys[0], len(found))
         (entry,) = found
-        chunks = asked.store.layout.chunks(entry.chunk_groups)
+        chunk_groups = self.chunk_groups or entry.chunk_groups
+        compression = self.compression or entry.compression
         if not entry.units:  # as the authors' code has it
-            return Selection(entry.chunk_groups, entry.compression, None)
-        chosen = {UNIT_GROUPS * unit // entry.chunk_groups for unit in entry.units}
+            return Selection(chunk_groups, compression, None)
+        chunks = asked.store.layout.chunks(chunk_groups)
+        chosen = {UNIT_GROUPS * unit // chunk_groups for unit in entry.units}
         dense = ends(chunks) | {chunk for chunk in chosen if chunk < len(chunks)}
-        return Selection(entry.chunk_groups, entry.compression, tuple(sorted(dense)))
+        return Selection(chunk_groups, compression, tuple(sorted(dense)))
 
     def missed(self, key: str, rows: int) -> Selection:
         problem = f"{rows} rows that differ" if rows else "no row"

@@ -24,7 +24,6 @@ from ..shared.memory import attempt  # noqa: TID252
 from ..shared.prefill import Group, Prefill  # noqa: TID252
 from ..shared.relevance import Asked, Budget, Observer, Randomly, Relevance, Selection, Uniform  # noqa: TID252
 from .checkpoint import Loaded, load
-from .folder import resolve
 from .settings import GROUP, BilevelDecode, SparsePrefill, VideoXL2
 from .text import END_OF_TURN, ChatText, ContextTokens
 from .vision import GRID, TOKENS
@@ -38,7 +37,7 @@ def build(settings: VideoXL2) -> VideoXL2Model:
     dtype = getattr(torch, settings.dtype)
     kernel(settings.attention, device, dtype)  # refuses what cannot work before gigabytes are read
     loaded = load(
-        resolve(settings.checkpoint, settings.revision),
+        settings.folder(),
         dtype=dtype,
         device=device,
         attention="sdpa" if settings.attention == "flex" else settings.attention,
@@ -103,6 +102,10 @@ class VideoXL2Model(VideoModel):
     def relevance_of(self, bilevel: BilevelDecode) -> Relevance:
         """The method that `bilevel_decode.relevance` names."""
         chosen, budget = bilevel.relevance, Budget(bilevel.budget.chunks, bilevel.budget.fraction)
+        if chosen.method == "file":
+            from ..shared.selection_file import SelectionFile  # noqa: TID252
+
+            return SelectionFile(str(chosen.file), str(chosen.on_miss), bilevel.chunk_groups, bilevel.compression)
         assert bilevel.chunk_groups is not None and bilevel.compression is not None
         common = (bilevel.chunk_groups, bilevel.compression, budget)
         match chosen.method:
@@ -110,10 +113,6 @@ class VideoXL2Model(VideoModel):
                 return Uniform(*common)
             case "random":
                 return Randomly(*common, seed=chosen.seed or 0)
-            case "file":
-                from ..shared.selection_file import SelectionFile  # noqa: TID252
-
-                return SelectionFile(str(chosen.file), str(chosen.on_miss))
             case "siglip":
                 from ..shared.relevance_siglip import Siglip, TextFrame  # noqa: TID252
 
@@ -142,9 +141,8 @@ class VideoXL2Model(VideoModel):
             prefill.text(self.embedded(tokens.tail))
             if self.relevance is not None:
                 store.forget_rotated()
-                compression = self.settings.bilevel_decode.compression
-                if compression and self.settings.bilevel_decode.relevance.method != "file":
-                    self.pooled(cache, compression)
+                if self.settings.bilevel_decode.compression is not None:  # a selection file may say it later
+                    self.pooled(cache, self.settings.bilevel_decode.compression)
         layout = store.layout
         cache.cost = PrefillCost(
             frames=len(plan),
@@ -235,7 +233,7 @@ class VideoXL2Model(VideoModel):
         (generated,) = generate(self.decoder, self.attention, memory, [ids], decoding, self.stop)
         return Reply(
             text=str(self.tokenizer.decode(generated.ids, skip_special_tokens=True)),
-            prompt_tokens=store.length + len(ids),
+            prompt_tokens=len(ids),
             new_tokens=len(generated.ids),
             question_s=selected_s + generated.question_s,
             generate_s=generated.generate_s,
