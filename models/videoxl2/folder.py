@@ -24,15 +24,15 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 def local_folder(checkpoint: str) -> Path | None:
     """The folder that `checkpoint` names, or None where it is a hub id."""
     path = Path(checkpoint).expanduser()
-    if path.is_dir():
+    if checkpoint and path.is_dir():
         return path
-    if path.exists():
+    if path.is_file():
         raise CheckpointError(
             f"checkpoint={checkpoint} is a file: name the folder that holds config.json and the weights."
         )
     if not _HUB_ID.fullmatch(checkpoint) or checkpoint.startswith("."):
         raise CheckpointError(
-            f"checkpoint={checkpoint}: there is no such folder, and it is no hub id like BAAI/Video-XL-2."
+            f'checkpoint="{checkpoint}": there is no such folder, and it is no hub id like BAAI/Video-XL-2.'
         )
     return None
 

@@ -123,7 +123,8 @@ class Relevance:
 @dataclass
 class BilevelDecode:
     """Bi-level KV cache for a question: dense for the relevant chunks of `chunk_groups` groups, elsewhere visual keys
-    and values averaged over `compression` tokens. Defaults when on: 4 groups, compression 4, five chunks, attention."""
+    and values averaged over `compression` tokens. Defaults when on: 4 groups, compression 4, five chunks by attention.
+    A selection file brings its own chunk size, compression and budget; the first two can be overridden."""
 
     enabled: bool | None = None
     compression: int | None = None
@@ -148,8 +149,10 @@ class BilevelDecode:
         if not _switched_on(self, "bilevel_decode"):
             return BilevelDecode(enabled=False)
         relevance = self.relevance.settled()
-        top_k = Budget(chunks=5) if relevance.method != "file" and not _given(self.budget) else self.budget
-        return BilevelDecode(True, _or(self.compression, 4), _or(self.chunk_groups, 4), top_k, relevance)
+        if relevance.method == "file":
+            return BilevelDecode(True, self.compression, self.chunk_groups, Budget(), relevance)
+        budget = self.budget if _given(self.budget) else Budget(chunks=5)
+        return BilevelDecode(True, _or(self.compression, 4), _or(self.chunk_groups, 4), budget, relevance)
 
 
 @dataclass
