@@ -7,10 +7,12 @@ promise is an error: sampling only the readable part would silently show the mod
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import av
 import numpy as np
@@ -96,7 +98,7 @@ def _read_packets(path: Path, progress: Progress, **options: str) -> tuple[_Pack
         matroska = "matroska" in container.format.name
         packets = container.demux() if matroska else container.demux(stream)
         try:
-            with av.logging.Capture() as log:  # the one place where Matroska's reader tells that it lost its way
+            with _complaints() as log:  # the one place where Matroska's reader tells that it lost its way
                 for packet in packets:
                     progress()
                     if packet.size == 0:
@@ -106,20 +108,54 @@ def _read_packets(path: Path, progress: Progress, **options: str) -> tuple[_Pack
                         found.end_s = max(found.end_s, end)
                     if packet.stream_index != stream.index:
                         continue
+                    if packet.is_corrupt and "mpeg" in container.format.name and any(found.key):
+                        found.errors.append("packets are lost")  # and with them the count
                     found.pts.append(packet.pts)
                     found.key.append(packet.is_keyframe)
                     found.hidden.append(packet.is_discard or _never_shown(stream, packet))
             if matroska:
-                found.errors = [message for level, _, message in log if level <= av.logging.ERROR]
+                found.errors = [message for _, _, message in log]
         except av.error.FFmpegError as error:
             found.errors.append(error.strerror or str(error))
         promised_s = float(container.duration / av.time_base) if matroska and container.duration else 0.0
         return found, stream.frames, promised_s
 
 
+@contextmanager
+def _complaints() -> Iterator[list[tuple[int, str, str]]]:
+    """What FFmpeg logs as errors meanwhile: (level, source, message)."""
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as log:
+            yield log
+    finally:
+        av.logging.set_level(before)
+
+
 def _never_shown(stream: VideoStream, packet: av.Packet) -> bool:
     """VP8 keeps frames that serve only as reference in packets of their own; bit 4 of the first byte shows a frame."""
     return stream.codec_context.name in ("vp8", "libvpx") and not bytes(packet)[0] & 0x10
+
+
+def _segment_end(path: Path) -> int:
+    """Where a Matroska file says that it ends; 0 for other files and for live recordings, which do not say."""
+    with path.open("rb") as file:
+        if file.read(4) != b"\x1a\x45\xdf\xa3":
+            return 0
+        file.seek(_element_size(file), os.SEEK_CUR)
+        if file.read(4) != b"\x18\x53\x80\x67":
+            return 0
+        size = _element_size(file)
+        return file.tell() + size if size else 0
+
+
+def _element_size(file: IO[bytes]) -> int:
+    """An EBML length: as many bytes as the first has leading zeros, and itself. All ones is unknown, given as 0."""
+    first = file.read(1)[0]
+    more = 8 - first.bit_length()
+    size = int.from_bytes(bytes([first & (0x7F >> more)]) + file.read(more), "big")
+    return 0 if size == (1 << 7 * (more + 1)) - 1 else size
 
 
 def build_index(path: Path, progress: Progress = silent) -> FrameIndex:
@@ -134,12 +170,19 @@ def build_index(path: Path, progress: Progress = silent) -> FrameIndex:
                 f"{path} is damaged: only {len(everything.pts)} of its {promised} frames are there; {FETCH_AGAIN}.",
                 kind="damaged",
             )
-    if found.errors or found.end_s < promised_s - max(1.0, 0.02 * promised_s):
-        whole = f" of {promised_s:.1f} s" if promised_s else ""
+    if found.errors:
         raise VideoError(
-            f"{path} is damaged: it can be read up to {found.end_s:.1f} s{whole}"
-            f"{' (' + found.errors[0].strip() + ')' if found.errors else ''}; {FETCH_AGAIN}.",
+            f"{path} is damaged: its container cannot be followed ({found.errors[0].strip()}); {FETCH_AGAIN}.",
             kind="damaged",
+        )
+    missing_bytes = _segment_end(path) - path.stat().st_size
+    if missing_bytes > 0:
+        raise VideoError(
+            f"{path} is damaged: its last {missing_bytes} bytes are missing; {FETCH_AGAIN}.", kind="damaged"
+        )
+    if found.end_s < promised_s - max(1.0, 0.02 * promised_s):
+        raise VideoError(
+            f"{path} is damaged: it ends at {found.end_s:.1f} s of {promised_s:.1f} s; {FETCH_AGAIN}.", kind="damaged"
         )
     if not any(found.key):
         raise VideoError(f"{path} is damaged: it holds no frame that decoding can start from.", kind="damaged")

@@ -67,11 +67,11 @@ class Worker:
             raise self._died() from None
 
     def _died(self) -> WorkerDied:
-        self.end()
-        code = self._process.returncode
+        self._process.kill()
+        code = self._process.wait()
         self._log.seek(0)
         last = self._log.read().decode(errors="replace").strip().splitlines()[-1:] or [""]
-        self._log.close()
+        self.end()
         how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         return WorkerDied(f"its process ended, {how}{': ' + last[0][:200] if last[0] else ''}")
 
@@ -79,5 +79,5 @@ class Worker:
         """Kill the process, stopped or not."""
         self._process.kill()
         self._process.wait()
-        self._stdin.close()
-        self._stdout.close()
+        for file in (self._stdin, self._stdout, self._log):
+            file.close()

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
@@ -58,92 +61,154 @@ class PyAVDecoder:
             return
         done = attempt = 0
         while done < len(indices):
-            came = yield from self._run(indices[done:], attempt)
+            rest = indices[done:]
+            came = yield from (self._carefully(rest, attempt) if attempt else self._quickly(rest))
             done += came
             attempt = 0 if came else attempt + 1
             if attempt > 3:
                 raise self._undecodable(indices[done])
 
-    def _run(self, indices: list[int], attempt: int) -> Generator[np.ndarray, None, int]:
-        """Decode from a key frame on; returns how many of `indices` came before it was better to start anew. Attempt 0
-        is the fast way; 1 decodes everything in one thread, 2 from a key frame earlier, 3 from the start."""
-        index, careful = self.index, attempt > 0
+    def _quickly(self, indices: list[int]) -> Generator[np.ndarray, None, int]:
+        """Decode from the key frame before the first index on, in several threads; returns how many came before it was
+        better to seek again, or before the decoder doubted anything at all."""
+        index = self.index
         wanted = {int(index.packet[i]) for i in indices}
         key = index.key_before(indices[0])
-        stream = self._video(careful)
-        context = stream.codec_context
-        skips = context.name in SKIPS_EXACTLY and not careful
-        done, broken = 0, NEVER
-        for number, packet in self._packets(stream, (key, key, max(0, key - 1), 0)[attempt]):
+        context, packets = self._start(key, careful=False)
+        skips = context.name in SKIPS_EXACTLY
+        entered, done = False, 0
+        for number, packet in packets:
             self.progress()
             if skips:
                 context.skip_frame = "DEFAULT" if packet is None or number in wanted else "NONREF"
             try:
-                pictures = [] if packet is not None and packet.is_corrupt else context.decode(packet)
-                damaged = packet is not None and packet.is_corrupt
+                pictures = context.decode(packet)
             except av.error.InvalidDataError:
-                pictures, damaged = [], True
-            if damaged and not careful:
                 return done
-            if damaged:
-                broken = min(broken, number)
             for picture in pictures:
-                want = indices[done]
-                if picture.pts is None or picture.pts < index.pts[want] or index.packet[want] >= broken:
+                if not entered and not self._entered(key, picture):
+                    return done
+                entered = True
+                if picture.pts is None or picture.pts < index.pts[indices[done]]:
                     continue
-                if picture.pts > index.pts[want] or picture.is_corrupt:
+                if picture.pts > index.pts[indices[done]] or picture.is_corrupt:
                     return done
                 yield self._to_rgb(picture)
                 done += 1
                 if done == len(indices):
                     return done
-            if done or broken < NEVER:
-                want = indices[done]
-                start = index.key_packet[index.key_before(want)]
-                if start > min(number + self.read_on, broken):
-                    return done
-                if index.packet[want] >= broken:  # between a damaged packet and the next key frame
-                    raise self._undecodable(want)
+            if done and index.key_packet[index.key_before(indices[done])] > number + self.read_on:
+                return done
         return done
 
-    def _video(self, careful: bool) -> VideoStream:
-        if self._stream is None or self._careful != careful:
-            self._open.close()
-            _, self._stream = self._open.enter_context(opened(self.path))
-            self._careful = careful
-            context = self._stream.codec_context
-            context.thread_count = 1 if careful else self.threads
-            context.thread_type = "AUTO"
-            context.options = {"err_detect": "explode"}
-        return self._stream
-
-    def _packets(self, stream: VideoStream, key: int) -> Iterator[tuple[int, av.Packet | None]]:
-        """Numbered packets from a key frame on, then None to flush the decoder."""
+    def _carefully(self, indices: list[int], attempt: int) -> Generator[np.ndarray, None, int]:
+        """Decode the group of pictures around the first index whole and in one thread, from its key frame (attempt 1),
+        the one before (2) or the start (3). It is decoded twice: first to learn from where on it is damaged, as
+        decoders show some of the frames that lean on a damaged one before they flag it. Raises VideoError (damaged)."""
         index = self.index
-        container = cast(InputContainer, stream.container)
-        start = number = int(index.key_packet[key])
-        while True:
-            container.seek(int(index.key_pts[key]) if key else min(index.number), stream=stream)
-            landed = False
-            for packet in container.demux(stream):
-                if packet.size == 0:
-                    continue
-                number = NEVER if packet.pts is None else index.number.get(packet.pts, NEVER)
-                if not landed and number > start and key:  # behind the place that was asked for: ask for an earlier one
-                    key -= 1
-                    break
-                landed = True
-                if number >= start:
-                    yield number, packet
-            else:
-                yield number + 1, None
+        key = index.key_before(indices[0])
+        group = [i for i in indices if index.key_before(i) == key]
+        start = (key, max(0, key - 1), 0)[attempt - 1]
+        last = max(int(index.packet[i]) for i in group)
+        damaged = min((number for number, _, whole in self._decoded(start, last) if not whole), default=NEVER)
+        entered, done = False, 0
+        for _, picture, _ in self._decoded(start, last):
+            if picture is None or picture.pts is None:
+                continue
+            if not entered and not self._entered(start, picture):
+                return done
+            entered = True
+            if picture.pts < index.pts[group[done]]:
+                continue
+            if picture.pts > index.pts[group[done]]:
+                return done
+            if index.packet[group[done]] >= damaged - 1:  # damage seldom respects the border between two packets
+                raise self._undecodable(group[done])
+            yield self._to_rgb(picture)
+            done += 1
+            if done == len(group):
+                return done
+        if index.packet[group[done]] >= damaged - 1:
+            raise self._undecodable(group[done])
+        return done
+
+    def _entered(self, key: int, first: av.VideoFrame) -> bool:
+        """Whether decoding from this key frame gives what decoding from the start gives: if the key frame itself comes
+        first, and as an intra picture. Streams refreshed piece by piece mark key frames that are neither; then none but
+        the first is used from here on."""
+        if key == 0 or (first.pts == self.index.key_pts[key] and first.pict_type in (PictureType.I, PictureType.NONE)):
+            return True
+        self.index = replace(self.index, key_packet=self.index.key_packet[:1], key_pts=self.index.key_pts[:1])
+        return False
+
+    def _decoded(self, key: int, last: int) -> Iterator[tuple[int, av.VideoFrame | None, bool]]:
+        """Packet number, picture and whether it is whole, for each packet from a key frame to number `last`."""
+        context, packets = self._start(key, careful=True)
+        for number, packet in packets:
+            self.progress()
+            past = packet is None or number > last
+            try:
+                pictures = context.decode(None if past else packet)
+            except av.error.InvalidDataError:
+                yield number, None, False
+                pictures = []
+            if packet is not None and packet.is_corrupt and not past:
+                yield number, None, False
+            for picture in pictures:
+                whole = not picture.is_corrupt
+                yield self.index.number.get(picture.pts, number) if picture.pts is not None else number, picture, whole
+            if past:
                 return
+
+    def _start(self, key: int, careful: bool) -> tuple[VideoCodecContext, Iterator[tuple[int, av.Packet | None]]]:
+        """A decoder, and numbered packets for it from a key frame on, closed by None to flush it."""
+        index = self.index
+        fresh = key == 0 or self._stream is None or self._careful != careful
+        if fresh:
+            self._open_decoder(careful)
+        assert self._stream is not None
+        stream = self._stream
+        container = cast(InputContainer, stream.container)
+
+        def packets() -> Iterator[tuple[int, av.Packet | None]]:
+            start = number = int(index.key_packet[key])
+            for sought in range(key, -1, -1):  # some containers land behind the place that was asked for
+                if sought:
+                    container.seek(int(index.key_pts[sought]), stream=stream)
+                elif not fresh:
+                    container.seek(min(index.number), stream=stream)
+                landed = False
+                for packet in container.demux(stream):
+                    if packet.size == 0 or packet.pts is None:
+                        continue
+                    number = index.number.get(packet.pts, NEVER)
+                    if not landed and number > start and sought:
+                        break
+                    landed = True
+                    if number == start or (number > start and packet.pts > index.key_pts[key]):
+                        yield number, packet
+                else:
+                    yield number + 1, None
+                    return
+
+        return stream.codec_context, packets()
+
+    def _open_decoder(self, careful: bool) -> None:
+        self._open.close()
+        _, self._stream = self._open.enter_context(opened(self.path))
+        self._careful = careful
+        context = self._stream.codec_context
+        context.thread_count = 1 if careful else self.threads
+        context.thread_type = "AUTO"
+        if not careful:
+            context.options = {"err_detect": "explode"}
 
     def _count_to(self, indices: list[int]) -> Iterator[np.ndarray]:
         """For files whose timestamps identify no packets: decode from the start and count."""
         done = 0
-        self.close()
-        stream = self._video(careful=True)
+        self._open_decoder(careful=True)
+        stream = self._stream
+        assert stream is not None
         try:
             for i, picture in enumerate(cast(InputContainer, stream.container).decode(stream)):
                 self.progress()
