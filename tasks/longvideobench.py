@@ -1,0 +1,271 @@
+"""LongVideoBench: a benchmark for long-context interleaved video-language understanding (arXiv 2407.15754).
+
+Repository: github.com/longvideobench/LongVideoBench. Data: longvideobench/LongVideoBench on the hub (gated).
+Many questions quote the subtitles. Published numbers are with or without them and often do not say which, so here each
+metric is named with what the model was shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from evalkit.errors import ConfigError, DataError, suggest
+from evalkit.scoring.grade import Choice
+from evalkit.scoring.summary import Mean
+from evalkit.tables import Row, read_table
+from evalkit.task import HubData, Protocol, Split, Task
+from evalkit.types import Clip, Context, Cue, Decoding, FramePlan, FrameStream, Grade, Question, Record, Video
+
+from ._longvideobench_subtitles import Subtitles, interleave, read_lines, spread
+from ._shared import LETTERS, dotted, first_existing
+from ._trimmed import Trimmed
+
+_FILES = {"val": ("lvb_val.json", "validation"), "test": ("lvb_test_wo_gt.json", "test")}
+_DIRECTLY = "Answer with the option's letter from the given choices directly."
+_PREFIXES = ("The best option is", "The correct option is", "Best answer:", "Best option:")
+
+SHOWN = {"none": "no subtitles", "interleaved": "interleaved subtitles", "text": "subtitles in the prompt"}
+"""The ways to show subtitles, as metrics name them."""
+
+
+def _official(clip: Clip, q: Question, plan: FramePlan) -> str:
+    return f"Question: {q.text}\n{dotted(q.options)}\n{_DIRECTLY}"
+
+
+def _lmms_eval(clip: Clip, q: Question, plan: FramePlan) -> str:
+    return f"{q.text}\n{dotted(q.options)}\n{_DIRECTLY}\n"
+
+
+def _videochat_flash(clip: Clip, q: Question, plan: FramePlan) -> str:
+    times_s = spread(_subtitles(clip).duration_s, most=512)  # its own times, whatever frames the model reads
+    lines = "\n".join(cue.text for cue in interleave(read_lines(_subtitles(clip)), times_s))
+    options = "\n".join(f"({letter}). {option}" for letter, option in zip(LETTERS, q.options, strict=False))
+    return (
+        f" This video's subtitles are listed below: \n{lines}.\n Select the best answer to the following "
+        "multiple-choice question based on the video and the subtitles. Respond with only the letter of the correct "
+        f"option.\nQuestion: {q.text}\n{options}\n{_DIRECTLY}\n"
+    )
+
+
+def _cues(clip: Clip, plan: FramePlan) -> tuple[Cue, ...]:
+    return interleave(read_lines(_subtitles(clip)), plan.times_s)
+
+
+def _subtitles(clip: Clip) -> Subtitles:
+    subtitles = clip.meta["context"]
+    assert isinstance(subtitles, Subtitles)
+    return subtitles
+
+
+def _unprefixed(reply: str) -> str:
+    """This copy of the Video-MME rule deletes four phrases more: the original runs them together, to no effect."""
+    for prefix in _PREFIXES:
+        reply = reply.replace(prefix, "")
+    return reply
+
+
+@dataclass(frozen=True)
+class _OwnLetters:
+    """MMMU's rule over the letters that the question has options for."""
+
+    def grade(self, question: Question, reply: str) -> Grade:
+        return Choice("nextqa", letters=LETTERS[: len(question.options)]).grade(question, reply)
+
+
+def _showing(mode: str, rules: Protocol) -> Protocol:
+    metrics = tuple(replace(mean, name=f"{mean.name} ({SHOWN[mode]})") for mean in rules.metrics)
+    return replace(rules, metrics=metrics, cues=_cues if mode == "interleaved" else None)
+
+
+_FIRST_LETTER = Trimmed("video_mme", letters="ABCDE", invalid="random", trim=_unprefixed)
+_ACCURACY = (Mean("accuracy"), Mean("accuracy, draws in expectation", "expected"), Mean("strict accuracy", "strict"))
+_SHORT = Decoding(max_new_tokens=32)
+
+
+@dataclass
+class LongVideoBench(Task):
+    """`subtitles`: none, interleaved or text; null is what the protocol does by itself."""
+
+    split: str = "val"
+    subtitles: str | None = None
+
+    name = "longvideobench"
+    benchmark = "LongVideoBench"
+    splits: ClassVar = {
+        "val": Split(questions=(1337,), videos=(753,)),
+        "test": Split(questions=(5341,), videos=(3008,), hidden=True),
+    }
+    tables = ("duration_group", "category", "level", "topic")
+    hub = HubData(
+        ("longvideobench/LongVideoBench",),
+        "longvideobench",
+        size_gb=161.6,
+        by_hand="longvideobench/LongVideoBench is gated: accept its terms on the hub.",
+    )
+    modes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "official": ("interleaved", "none"),
+        "lmms_eval": ("none", "interleaved"),
+        "video_xl_2": ("none",),
+        "videochat_flash": ("text",),
+    }
+    """How each protocol can show subtitles; the first is what it does by itself."""
+    protocols: ClassVar = {
+        "official": Protocol(
+            source="github.com/longvideobench/LongVideoBench, longvideobench_dataset.py; draws as in the paper",
+            prompt=_official,
+            grader=_FIRST_LETTER,
+            metrics=_ACCURACY,
+            decoding=_SHORT,
+        ),
+        "lmms_eval": Protocol(
+            source="github.com/EvolvingLMMs-Lab/lmms-eval, tasks/longvideobench: val_v; interleaved, val_i",
+            prompt=_lmms_eval,
+            grader=_FIRST_LETTER,
+            metrics=_ACCURACY,
+            decoding=_SHORT,
+        ),
+        "video_xl_2": Protocol(
+            source="github.com/VectorSpaceLab/Video-XL, Video-XL-2/eval",
+            prompt=_lmms_eval,
+            grader=_FIRST_LETTER,
+            metrics=_ACCURACY,
+            decoding=_SHORT,
+        ),
+        "videochat_flash": Protocol(
+            source="github.com/OpenGVLab/VideoChat-Flash, lmms-eval_videochat: val_v, which is with subtitles",
+            prompt=_videochat_flash,
+            grader=_OwnLetters(),
+            metrics=_ACCURACY,
+            decoding=_SHORT,
+        ),
+    }
+
+    def __post_init__(self) -> None:
+        modes = self.modes.get(self.protocol, ())
+        if self.subtitles and modes and self.subtitles not in modes:
+            raise ConfigError(
+                f"task.subtitles={self.subtitles}: protocol {self.protocol} has no such way to show subtitles."
+                f"{suggest(self.subtitles, modes)} It can do: {', '.join(modes)}. Choose one of these, or another "
+                "task.protocol."
+            )
+        super().__post_init__()
+        self.subtitles = self.subtitles or modes[0]
+
+    def available_protocols(self) -> Mapping[str, Protocol]:
+        """Each with its subtitles as they are set, and metrics that say so."""
+        return {name: _showing(self._mode(name), rules) for name, rules in self.protocols.items()}
+
+    def _mode(self, protocol: str) -> str:
+        return self.subtitles if self.subtitles and protocol == self.protocol else self.modes[protocol][0]
+
+    def load(self, root: Path) -> Iterator[Clip]:
+        for row in _rows(root, self.split):
+            yield _clip(row, root, hidden=self.splits[self.split].hidden)
+
+    def clips(self) -> Iterator[Clip]:
+        clips = list(super().clips())
+        if self.subtitles != "none" and not self.allow_missing:
+            self._check_subtitles(clips)
+        yield from clips
+
+    def _check_subtitles(self, clips: Sequence[Clip]) -> None:
+        missing = sorted({str(clip.video.subtitles) for clip in clips if not _subtitles(clip).path.is_file()})
+        if missing:
+            raise DataError(
+                f"{self.benchmark} ({self.split}): {len(missing)} subtitle files are missing, {missing[0]} among them. "
+                f"Unpack subtitles.tar, or set task.subtitles=none with a protocol that does without, or "
+                "task.allow_missing=true to go on (the questions are marked and lower the coverage)."
+            )
+
+    def context(self, clip: Clip, frames: FrameStream) -> Context:
+        if self.subtitles != "none":
+            read_lines(_subtitles(clip))  # subtitles that cannot be read cost the clip, before anything is prefilled
+        return super().context(clip, frames)
+
+    def submission(self, records: Sequence[Record]) -> dict[str, str]:
+        """Of the test split: replies as lmms-eval writes them for the leaderboard, and the letters read from them."""
+        if not self.splits[self.split].hidden:
+            return {}
+        answered = [record for record in records if record.reply is not None]
+        return {
+            "longvideobench_test_for_submission.json": _json({r.question: r.reply for r in answered}),
+            "longvideobench_test_letters.json": _json({r.question: r.extracted for r in answered}),
+        }
+
+    def make_miniature(self, root: Path) -> None:
+        from ._mini.longvideobench import write
+
+        write(root)
+
+
+def _json(answers: Mapping[str, object]) -> str:
+    return json.dumps(answers, ensure_ascii=False, indent=1) + "\n"
+
+
+def _rows(root: Path, split: str) -> list[Row]:
+    """The annotations as the official JSON file, or as the hub's parquet table."""
+    file, stem = _FILES[split]
+    if (root / file).is_file():
+        return read_table(root / file)
+    tables = sorted(root.glob(f"{stem}-*.parquet")) or sorted(root.glob(f"*/{stem}-*.parquet"))
+    if not tables:
+        raise DataError(f"{root} holds no LongVideoBench ({split}): expected {file} or {stem}-*.parquet.")
+    return [row for table in tables for row in read_table(table)]
+
+
+def _clip(row: Row, root: Path, hidden: bool) -> Clip:
+    options = _options(row)
+    category = row.text("question_category")
+    question = Question(
+        id=row.text("id"),
+        text=row.text("question"),
+        options=options,
+        gold=None if hidden else _gold(row, options),
+        groups={
+            "duration_group": (str(row["duration_group"]),),
+            "category": (category,),
+            "level": ("L1-Perception" if "2" in category else "L2-Relation",),  # S2E, ... and SSS, T3O, ...
+            "topic": (row.text("topic_category"),),
+        },
+    )
+    lines = root / "subtitles" / row.text("subtitle_path")
+    subtitles = Subtitles(
+        first_existing(lines, lines.with_name(f"{lines.stem}_en.json")),  # some copies leave the language out
+        _number(row, "starting_timestamp_for_subtitles"),
+        _number(row, "duration"),
+    )
+    name = row.text("video_path")
+    path = first_existing(root / "videos" / name, root / name)
+    video = Video(row.text("video_id"), path, duration_s=subtitles.duration_s, subtitles=subtitles.path)
+    return Clip(video, (question,), meta={"context": subtitles})
+
+
+def _options(row: Row) -> tuple[str, ...]:
+    """`candidates`, or `option0` to `option4` with "N/A" behind the last."""
+    if "candidates" in row.values:
+        options = row.texts("candidates")
+    else:
+        options = tuple(row.text(f"option{i}") for i in range(5))
+        while options and options[-1] == "N/A":
+            options = options[:-1]
+    if not 2 <= len(options) <= 5:
+        raise row.error("candidates" if "candidates" in row.values else "option0", "expected two to five options")
+    return options
+
+
+def _gold(row: Row, options: Sequence[str]) -> str:
+    choice = row["correct_choice"]
+    if not isinstance(choice, int) or not 0 <= choice < len(options):
+        raise row.error("correct_choice", f"expected the number of one of {len(options)} options, found {choice!r}")
+    return LETTERS[choice]
+
+
+def _number(row: Row, column: str) -> float:
+    value = row[column]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise row.error(column, f"expected a number, found {value!r}")
+    return float(value)

@@ -1,0 +1,132 @@
+"""VNBench: a video needle-in-a-haystack benchmark made with VideoNIAH (arXiv 2406.09367).
+
+Repository: github.com/joez17/VideoNIAH. Data: huggingface.co/datasets/videoniah/VNBench.
+Each of 150 haystacks carries nine kinds of needles; each of these 1,350 videos has one question, asked four times with
+reshuffled options. It counts as answered if all four replies are right; always the same letter scores exactly 0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from evalkit.errors import DataError
+from evalkit.scoring.extract import extractor
+from evalkit.scoring.grade import Choice
+from evalkit.scoring.summary import Mean
+from evalkit.scoring.units import EACH, all_of
+from evalkit.tables import Row, read_table
+from evalkit.task import HubData, Protocol, Split, Task
+from evalkit.types import Clip, Decoding, FramePlan, Question, Video
+
+from ._shared import dotted, first_existing, letter_of, parenthesised
+from ._trimmed import Trimmed
+
+_FILE = "VNBench-main-4try.json"
+_FOLDERS = ("VNBench_new", "VNBench", "videos", "video")
+_NEEDLE = re.compile(r"_(?:ret|ord|cnt)_(?:edit|insert)\d+$")
+_TRIES = 4
+_FOUR = all_of(_TRIES)
+_FAMILIES = ("ret", "ord", "cnt")
+_METRICS = (
+    Mean("Overall", over="type"),
+    *(Mean(family, over="type", where=("family", family)) for family in _FAMILIES),
+    Mean("single try", unit=EACH),
+)
+_SYSTEM = (
+    "Carefully watch this video and pay attention to every detail. Based on your observations, select the best option "
+    "that accurately addresses the question."
+)
+
+
+def _official(clip: Clip, q: Question, plan: FramePlan) -> str:
+    return f"{q.text}\n{dotted(q.options)}\nAnswer with the option's letter from the given choices directly."
+
+
+def _video_xl(clip: Clip, q: Question, plan: FramePlan) -> str:
+    return f"Question: {q.text}\nOptions:\n{parenthesised(q.options)}".rstrip() + "\n"
+
+
+def _first_character(reply: str) -> str:
+    return reply[:1]
+
+
+def _inside_parentheses(reply: str) -> str:
+    """What is inside the first parentheses, else the whole reply."""
+    return extractor("paren").extract(reply).text
+
+
+@dataclass
+class VNBench(Task):
+    split: str = "test"
+
+    name = "vnbench"
+    benchmark = "VNBench"
+    splits: ClassVar = {"test": Split(questions=(5400,), videos=(1350,))}
+    tables = ("type",)
+    hub = HubData(
+        ("videoniah/VNBench", "Joez1717/VNBench"),
+        "vnbench",
+        by_hand="The hub has the annotations alone. The videos are one Google Drive archive, "
+        "1KOUzy07viQzpmpcBqydUA043VQZ4nmRv (github.com/joez17/VideoNIAH links to it): unpack it to VNBench_new/.",
+    )
+    protocols: ClassVar = {
+        "official": Protocol(
+            source="github.com/joez17/VideoNIAH, README.md and evaluation/eval.py",
+            prompt=_official,
+            grader=Choice("vnbench"),
+            metrics=_METRICS,
+            decoding=Decoding(max_new_tokens=5),
+            unit=_FOUR,
+        ),
+        "llava_example": Protocol(
+            source="github.com/joez17/VideoNIAH, llava_examples/evaluation_utils.py: the reply's first character",
+            prompt=_official,
+            grader=Trimmed("vnbench", trim=_first_character),
+            metrics=_METRICS,
+            decoding=Decoding(max_new_tokens=5),
+            unit=_FOUR,
+        ),
+        "video_xl": Protocol(
+            source="github.com/VectorSpaceLab/Video-XL, Video-XL/eval/eval_vnbench.py, its file read by eval.py",
+            prompt=_video_xl,
+            grader=Trimmed("vnbench", trim=_inside_parentheses),
+            metrics=_METRICS,
+            decoding=Decoding(max_new_tokens=1024),
+            system=_SYSTEM,
+            unit=_FOUR,
+        ),
+    }
+
+    def load(self, root: Path) -> Iterator[Clip]:
+        file = first_existing(root / _FILE, root / "annotations" / _FILE)
+        if not file.is_file():
+            raise DataError(f"{root} holds no VNBench: expected {_FILE}, and the videos in {_FOLDERS[0]}/.")
+        yield from (_clip(row, root) for row in read_table(file))
+
+    def make_miniature(self, root: Path) -> None:
+        from ._mini.vnbench import write
+
+        write(root)
+
+
+def _clip(row: Row, root: Path) -> Clip:
+    name = Path(row.text("video")).name
+    stem, kind = Path(name).stem, row.text("type")
+    options, answer = row.texts("options"), str(row["gt"])  # numbers, where the question is how many
+    gold = letter_of(options, answer)
+    if gold is None:
+        raise row.error("gt", f"{answer!r} is none of the options {list(options)}")
+    question = Question(
+        id=f"{stem}_{row['try']}",
+        text=row.text("question"),
+        options=options,
+        gold=gold,
+        unit=stem,
+        groups={"type": (kind,), "family": (kind.partition("_")[0],)},
+    )
+    path = first_existing(*(root / folder / name for folder in _FOLDERS), root / name)
+    return Clip(Video(stem, path, duration_s=row.get("length")), (question,), cluster=_NEEDLE.sub("", stem))
