@@ -77,7 +77,7 @@ def compose(overrides: Sequence[str], dirs: Sequence[Path] = (CONFIGS,), name: s
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.override_parser.types import OverrideType
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
     searchpath = [f"hydra.searchpath=[{','.join(f'file://{d.resolve()}' for d in dirs[1:])}]"] if dirs[1:] else []
@@ -93,6 +93,8 @@ def compose(overrides: Sequence[str], dirs: Sequence[Path] = (CONFIGS,), name: s
                     _check_key(override.key_or_group, config)
             if values:
                 config = hydra_compose(name, [*map(_single, groups), *map(_single, values), *searchpath])
+    except OverrideParseException as error:
+        raise ConfigError(f'"{error.override}" cannot be read: {_first_line(error)}.') from None
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_first_line(error)) from None
     return config

@@ -59,14 +59,9 @@ class EvalConfig:
 
 
 def root_settings(config: DictConfig) -> EvalConfig:
-    """The typed top level; groups stay as they are until `instantiate`."""
-    known = {f.name for f in dataclasses.fields(EvalConfig)}
-    node = OmegaConf.create({str(k): v for k, v in config.items_ex(resolve=False) if k in known})
-    video, decoding = node.pop("video", None), node.pop("decoding", None)
-    settings = EvalConfig(**plain(node))
-    settings.video = _typed(VideoSettings, video or {}, "video")
+    """The typed top level; groups stay plain mappings until `instantiate`."""
+    settings: EvalConfig = _typed(EvalConfig, config, "")
     settings.video.check()
-    settings.decoding = _typed(DecodingSettings, decoding or {}, "decoding")
     return settings
 
 
@@ -116,8 +111,8 @@ def _typed(cls: type[Any], values: Any, group: str) -> Any:
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), given))
     except OmegaConfBaseException as error:
-        key = f"{group}.{error.full_key}" if getattr(error, "full_key", None) else group
-        raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from None
+        key = ".".join(filter(None, (group, str(getattr(error, "full_key", None) or ""))))
+        raise ConfigError(f"{key}: {str(error).splitlines()[0]}.") from None
 
 
 def _check_keys(cls: type[Any], values: dict[str, Any], group: str) -> None:
@@ -126,11 +121,11 @@ def _check_keys(cls: type[Any], values: dict[str, Any], group: str) -> None:
     for key, value in values.items():
         if key not in fields:
             raise ConfigError(
-                f'{group} has no setting "{key}".{suggest(key, fields)} It has: {", ".join(sorted(fields))}.'
+                f'{group or "evalkit"} has no setting "{key}".{suggest(key, fields)} It has: {", ".join(sorted(fields))}.'
             )
         inner = hints[key]
         if isinstance(inner, type) and dataclasses.is_dataclass(inner) and isinstance(value, dict):
-            _check_keys(inner, value, f"{group}.{key}")
+            _check_keys(inner, value, f"{group}.{key}".lstrip("."))
 
 
 def identity(settings: Any) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def import_log(arguments: Arguments) -> int:
 
 def _manifest(ident: dict[str, Any], task: Task, clips: list[Clip], origin: dict[str, Any]) -> dict[str, Any]:
     data = {"root": str(task.root), **provenance.data(clips)}
-    return {"identity": ident, "code": provenance.code(), "data": data, "imported_from": origin, "weights": {}}
+    return {"identity": ident, "code": provenance.code(task, task), "data": data, "imported_from": origin, "weights": {}}
 
 
 def _report(path: Path, joined: Joined, total: int, unmatched: str) -> None:

@@ -185,7 +185,7 @@ def _write_manifest(folder: Run, plan: Plan, clips: Sequence[Clip], continuing: 
     now: dict[str, Any] = {
         "key": folder.key,
         "identity": folder.identity,
-        "code": provenance.code(),
+        "code": provenance.code(plan.task, plan.model),
         "packages": provenance.packages(),
         "weights": plan.model.provenance(),
         "data": {"root": str(plan.task.root), "source": plan.source.kind, **provenance.data(clips)},

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Sequence
+from abc import ABC
+from collections.abc import Sequence
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,23 +19,27 @@ from evalkit import PACKAGE_ROOT, __version__
 from evalkit.types import Clip
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "av", "decord", "pillow", "numpy", "datasets", "flash-attn")
-_ANSWERS = ("evaluate.py", "task.py", "model.py", "types.py", "video", "scoring", "tasks", "models")
-"""The code that can change an answer or a grade; pages and trackers cannot."""
+_CORE = ("evaluate.py", "task.py", "model.py", "types.py", "video", "scoring")
+"""The part of evalkit that every answer and grade passes through; pages and trackers cannot change one."""
 
 
-def code() -> dict[str, Any]:
-    """Version, git revision where there is one, and a hash of the source that makes answers and grades."""
+def code(task: object, model: object) -> dict[str, Any]:
+    """Version, git revision where there is one, and a hash of the source that makes this task's and model's answers."""
     here = Path(__file__).resolve().parent
-    places = [base / name for name in _ANSWERS for base in (here, PACKAGE_ROOT) if (base / name).exists()]
-    files = sorted({file for place in places for file in _sources(place)})
+    places = [*(here / name for name in _CORE), *_source_of(task), *_source_of(model)]
+    files = sorted({file for place in places for file in ([place] if place.is_file() else place.rglob("*.py"))})
     digest = sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return {"evalkit": __version__, **_git(PACKAGE_ROOT), "source_sha256": digest.hexdigest()}
 
 
-def _sources(place: Path) -> Iterable[Path]:
-    return [place] if place.is_file() else place.rglob("*.py")
+def _source_of(settings: object) -> list[Path]:
+    """The files of an object's classes; for a model family that is a folder, all of evalkit's models, since families
+    share code."""
+    files = [Path(inspect.getfile(cls)).resolve() for cls in type(settings).__mro__ if cls not in (object, ABC)]
+    models = (PACKAGE_ROOT / "models").resolve()
+    return [models if models in file.parents else file for file in files]
 
 
 def _git(root: Path) -> dict[str, Any]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from evalkit.errors import ModelError
-from evalkit.model import ModelSettings, VideoCache, VideoModel
+from evalkit.model import NEUTRAL, ModelSettings, VideoCache, VideoModel
 from evalkit.types import Context, Decoding, FrameRequest, PrefillCost, Prompt, Reply
 
 
 @dataclass
 class Constant(ModelSettings):
     """Answers every question with `reply`; with `reply: brightness`, by the mean brightness of the frames it saw, so
-    that wrong frames show. `fail_on`: a question whose id contains this fails. `seconds`: how long a question takes."""
+    that wrong frames show. `fail_on`: a question whose id contains this fails. `seconds`: how long a question takes.
+    `diary`: a file that gets a line for each question that is asked, answered or not."""
 
     name: str = "constant"
     reply: str = "A"
@@ -23,8 +25,8 @@ class Constant(ModelSettings):
     rule: str = "uniform"
     size: int = 32
     fail_on: str = ""
-    seconds: float = 0.0
-    extra: dict[str, str] = field(default_factory=dict)
+    seconds: float = field(default=0.0, metadata=NEUTRAL)
+    diary: str = field(default="", metadata=NEUTRAL)
 
     def frames_wanted(self) -> FrameRequest:
         return FrameRequest(self.rule, self.frames, size=(self.size, self.size))
@@ -52,6 +54,9 @@ class _ConstantModel(VideoModel):
     def generate(self, cache: VideoCache, prompt: Prompt, decoding: Decoding) -> Reply:
         assert isinstance(cache, _Seen)
         settings = self.settings
+        if settings.diary:
+            with Path(settings.diary).open("a", encoding="utf-8") as file:
+                file.write(f"{prompt.question_id}\n")
         time.sleep(settings.seconds)
         if settings.fail_on and settings.fail_on in prompt.question_id:
             raise ModelError(f"told to fail on questions with {settings.fail_on}", kind="failed")

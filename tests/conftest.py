@@ -1,0 +1,20 @@
+"""One environment for all tests: offline, one thread, no wandb, miniatures in pytest's own cache folder."""
+
+import os
+
+import pytest
+
+for name, value in {
+    "OMP_NUM_THREADS": "1",  # two torch processes that share two cores are forty times slower with more
+    "HF_HUB_OFFLINE": "1",  # a hub call without network would retry for 23 s
+    "HF_DATASETS_OFFLINE": "1",
+    "WANDB_MODE": "disabled",
+    "MPLBACKEND": "Agg",
+    "NO_COLOR": "1",
+    "COLUMNS": "120",
+}.items():
+    os.environ[name] = value
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ["EVALKIT_CACHE"] = str(config.cache.mkdir("evalkit"))  # miniatures are named by the code that makes them

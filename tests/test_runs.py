@@ -1,0 +1,170 @@
+"""A run folder loses nothing: not to a crash, not to a second process, not to a full disk."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evalkit.errors import RunError
+from evalkit.runs import Run, parse_records, read_records, run_key, slug, to_line
+from evalkit.types import Clip, Question, Record, Video
+
+IDENTITY = {"task": {"name": "toy"}, "model": {"id": "m"}}
+
+
+def record(question: str, score: float | None = 1.0, status: str = "ok", **more) -> Record:
+    return Record(
+        run="r", task="toy", split="s", protocol="p", model="m", video="v", question=question, unit=question,
+        cluster="v", groups={}, gold="A", status=status, reply="A — é\u2028", score=score, **more,
+    )  # fmt: skip
+
+
+def clips(*questions: str) -> list[Clip]:
+    from pathlib import Path
+
+    return [Clip(Video("v", Path("v.mp4")), tuple(Question(q, q) for q in questions))]
+
+
+def open_run(folder):
+    return Run(folder, "toy", "m", IDENTITY)
+
+
+def test_what_is_appended_is_there_again(tmp_path):
+    with open_run(tmp_path) as run:
+        for q in "abc":
+            run.append(record(q))
+    with open_run(tmp_path) as run:
+        assert list(run.records) == ["a", "b", "c"]
+        assert run.pending(clips("a", "b", "c")) == []
+        assert [q.id for clip in run.pending(clips("a", "d", "c", "e")) for q in clip.questions] == ["d", "e"]
+
+
+def test_failed_questions_are_asked_again_and_the_last_try_counts(tmp_path):
+    with open_run(tmp_path) as run:
+        run.append(record("a", None, "failed", error={"kind": "damaged", "message": "m"}))
+        run.append(record("b"))
+        assert run.answered() == {"b"}
+        run.append(record("a"))
+    assert [r.status for r in read_records(run.path)] == ["ok", "ok"]
+
+
+@given(cut=st.integers(min_value=1, max_value=400))
+@settings(max_examples=60, deadline=None)
+def test_a_torn_last_line_is_dropped_wherever_it_was_cut(tmp_path_factory, cut):
+    folder = tmp_path_factory.mktemp("torn")
+    with open_run(folder) as run:
+        for q in "ab":
+            run.append(record(q))
+    path = run.path / "records.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: max(len(whole) - cut, 0)])
+    with open_run(folder) as run:
+        kept = list(run.records)
+        assert kept == ["a", "b"][: len(kept)]
+        for q in {"a", "b"} - set(kept):
+            run.append(record(q))
+        run.settle(["a", "b"])
+    assert path.read_bytes() == whole
+
+
+def test_damage_in_the_middle_is_named(tmp_path):
+    with open_run(tmp_path) as run:
+        for q in "abc":
+            run.append(record(q))
+    path = run.path / "records.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"\x00\x00\n" + lines[2])
+    with pytest.raises(RunError, match=r"line 2 is not a record"), open_run(tmp_path):
+        pass
+
+
+def test_a_second_process_is_told(tmp_path):
+    code = f"from evalkit.runs import Run\nfrom pathlib import Path\nwith Run(Path({str(tmp_path)!r}), 'toy', 'm', {IDENTITY!r}): pass"
+    with open_run(tmp_path):
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert other.returncode == 1
+    assert "another process is working on" in other.stderr
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_full_disk_stops_at_once_and_leaves_whole_lines(tmp_path, monkeypatch):
+    """/dev/full answers every write with 'no space left'; half a line may have gone out before it."""
+    with pytest.raises(RunError, match="the disk is full"), open_run(tmp_path) as run:
+        run.append(record("a"))
+        descriptor = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(descriptor, run._file.fileno())
+        os.close(descriptor)
+        run.append(record("b"))
+    records, good = parse_records(run.path / "records.jsonl")
+    assert [r.question for r in records] == ["a"]
+    assert good == (run.path / "records.jsonl").stat().st_size
+
+
+def test_half_a_line_written_before_the_disk_is_full_is_taken_back(tmp_path, monkeypatch):
+    with open_run(tmp_path) as run:
+        run.append(record("a"))
+        path = run.path / "records.jsonl"
+
+        def flush_half():
+            with path.open("ab") as file:
+                file.write(to_line(record("b")).encode()[:50])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        class Half:
+            def __init__(self, file):
+                self.file = file
+
+            def __getattr__(self, name):
+                return getattr(self.file, name)
+
+            write = staticmethod(lambda text: None)
+            flush = staticmethod(flush_half)
+
+        run._file = Half(run._file)
+        with pytest.raises(RunError):
+            run.append(record("b"))
+    assert [r.question for r in read_records(run.path)] == ["a"]
+
+
+def test_an_unwritable_folder_is_one_message(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(RunError, match="results cannot be written"), open_run(blocked):
+        pass
+
+
+def test_settle_puts_records_in_task_order_once(tmp_path):
+    with open_run(tmp_path) as run:
+        for q in ("c", "x", "a", "b", "a"):
+            run.append(record(q))
+        kept = run.settle(["a", "b", "c"])
+    assert [r.question for r in kept] == ["a", "b", "c"]
+    assert [r.question for r in read_records(run.path)] == ["a", "b", "c", "x"]
+    assert len((run.path / "records.jsonl").read_text(encoding="utf-8").split("\n")) == 5
+
+
+def test_lines_are_json_without_tricks(tmp_path):
+    line = to_line(record("a"))
+    assert line.endswith("\n")
+    assert line.count("\n") == 1
+    assert json.loads(line)["reply"] == "A — é\u2028"
+    with pytest.raises(ValueError):
+        to_line(record("a", float("nan")))
+
+
+def test_the_key_depends_on_content_not_on_order():
+    assert run_key({"a": 1, "b": 2}) == run_key({"b": 2, "a": 1}) != run_key({"a": 1, "b": 3})
+
+
+@given(st.text())
+def test_slugs_are_safe_folder_names(name):
+    made = slug(name)
+    assert made
+    assert "/" not in made
+    assert made not in (".", "..")
+    assert made.isascii()
