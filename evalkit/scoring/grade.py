@@ -6,14 +6,17 @@ grader=Span("lmms_eval")
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from evalkit.scoring.extract import Extracted, extractor, seeded_choice
 from evalkit.scoring.reasoning import Answer, strip_reasoning
 from evalkit.scoring.spans import iou, span_parser
 from evalkit.types import Grade, Question
+
+if TYPE_CHECKING:  # a judge brings an HTTP client, which only judged tasks need
+    from evalkit.scoring.judge import Judge, Messages
 
 Invalid = Literal["wrong", "excluded", "excluded_if_empty", "random", "random_wrong"]
 
@@ -119,3 +122,37 @@ class Span:
             clipped = (min(gold[0], duration), min(gold[1], duration))
             values["iou_clip_gold"] = iou(span, clipped) if span else 0.0
         return Grade(values[self.headline], span, rule, span is not None, values, note)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Open answers, by a judge model.
+
+    `messages` (question, reply) is the chat that asks for a judgement; `read` gives the named scores of the judge's
+    reply, or None where it cannot be read, which counts as 0 and as invalid. `score` is the sum of those in `total`, in
+    the judge's own scale. Without a judge the answer stays ungraded, with a note: rescore the run once there is one.
+    """
+
+    messages: Callable[[Question, str], Messages]
+    read: Callable[[str], Mapping[str, float] | None]
+    total: tuple[str, ...]
+    judge: Judge | None = None
+    reasoning: bool = True
+
+    def chat(self, question: Question, reply: str) -> tuple[Messages, tuple[str, ...]]:
+        """What the judge is asked, and what the pre-pass did: for counting and asking ahead."""
+        answer = strip_reasoning(reply) if self.reasoning else Answer(reply)
+        return self.messages(question, answer.text), answer.steps
+
+    def grade(self, question: Question, reply: str) -> Grade:
+        """Raises JudgeError where the judge cannot be asked: what it has judged is kept."""
+        if self.judge is None:
+            return Grade(None, note="not judged: no judge is set")
+        messages, steps = self.chat(question, reply)
+        judgement = self.judge.ask(messages)
+        scores = self.read(judgement)
+        if scores is None:
+            notes = (*steps, f"the judge's reply cannot be read: {judgement[:200]!r}")
+            return Grade(0.0, None, "judge: none", False, dict.fromkeys(self.total, 0.0), "; ".join(notes))
+        total = sum(scores[name] for name in self.total)
+        return Grade(total, f"{total:g}", "judge: scores", True, dict(scores), "; ".join(steps))
