@@ -1,0 +1,85 @@
+"""The command: leaderboard, figures, tables and sample pages of all runs below a results folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from evalkit.errors import EvalkitError, RunError
+
+EPILOG = """\
+Writes leaderboard.html (one file, no network), leaderboard.md, leaderboard.csv, figures/*.svg and the sample pages of
+each run, and makes scores.csv and efficiency.csv again. Summaries that are missing or older than their records are
+made again from the records. Exit code 0: written. 1: there is nothing to show.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = parser().parse_args(argv)
+    try:
+        return run(arguments)
+    except EvalkitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m evalkit.report",
+        description="Leaderboard and sample pages of all runs below a results folder.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("results", type=Path, nargs="?", default=Path("results"), help="results folder (default: results)")
+    made.add_argument("--out", type=Path, help="where the pages go (default: the results folder)")
+    made.add_argument(
+        "--published",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="show published scores beside the runs' own (default: yes)",
+    )
+    made.add_argument(
+        "--samples",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write a page for every question (default: yes)",
+    )
+    made.add_argument(
+        "--thumbnails",
+        type=int,
+        default=12,
+        metavar="N",
+        help="frames of each video to show on its timeline, where the video is still there (default: 12; 0: none)",
+    )
+    made.add_argument(
+        "--plugins",
+        nargs="*",
+        default=[],
+        metavar="PACKAGE",
+        help="packages beside evalkit whose tasks the runs' configurations may name",
+    )
+    return made
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from evalkit.trackers.csv import rebuild_tables
+
+    from . import board, entries, leaderboard
+
+    results: Path = arguments.results
+    out: Path = arguments.out or results
+    found = entries.collect(results, tuple(arguments.plugins))
+    made = board.build(found.entries)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        rebuild_tables(results)
+        files = leaderboard.write(found, made, leaderboard.published_beside(made) if arguments.published else {}, out, results)
+    except OSError as error:
+        raise RunError(f"{error.filename or out} cannot be written ({error.strerror}). Name another folder with --out.") from None
+    for reason in found.left_out:
+        print(f"warning: left out: {reason}", file=sys.stderr)
+    for file in files:
+        print(file)
+    return 0

@@ -1,0 +1,145 @@
+"""Which figures a board has: for each column what accuracy costs, how it moves with frames and compression, its
+slices, and the needle grid where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from evalkit.types import Record
+
+from . import numbers
+from .board import Board, Cell, Column
+from .figures import Bar, Figure, Point, heatmap, pareto, scatter, slices
+
+MOST_BARS = 6
+"""Runs in a figure of slices; more cannot be told apart. All are in scores.csv."""
+
+NEEDLE = ("frames", "depth")
+"""The groups of a question that make a needle grid."""
+
+
+@dataclass(frozen=True)
+class ColumnFigures:
+    cost: list[Figure]
+    slices: list[Figure]
+    needles: list[Figure]
+
+    def all(self) -> list[Figure]:
+        return [*self.cost, *self.slices, *self.needles]
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """A quantity on the horizontal axis. `setting` ends the keys of the settings that it shows, for joining points."""
+
+    name: str
+    title: str
+    label: str
+    unit: str
+    value: Callable[[Cell], float | None]
+    note: str
+    front: bool = False
+    setting: str = ""
+
+
+def compression(cell: Cell) -> float | None:
+    """The compression ratio the model was set to; 1 where it has such a setting and it is off."""
+    found = [value for key, value in cell.row.settings.items() if key.rpartition(".")[2] == "compression"]
+    return None if not found else float(found[0] or 1)
+
+
+_FRONT = "The line is the Pareto front of the scores as measured; whiskers are 95% intervals."
+_JOINED = "Joined points differ in nothing else; whiskers are 95% intervals."
+_AXES = (
+    _Axis("kv", "Score against KV cache", "KV cache used for a question", "bytes", lambda c: c.entry.efficiency.get("kv_bytes_used"), _FRONT, front=True),
+    _Axis("ttft", "Score against time to first token", "time to first token, first question of a video", "seconds", lambda c: c.entry.efficiency.get("ttft_first_s"), _FRONT, front=True),
+    _Axis("frames", "Score against frames", "frames of a video, mean", "count", lambda c: c.entry.efficiency.get("frames"), _JOINED, setting="frames.max"),
+    _Axis("compression", "Score against compression", "compression ratio", "ratio", compression, _JOINED, setting="compression"),
+)  # fmt: skip
+
+
+def column_figures(board: Board, column: Column) -> ColumnFigures:
+    cells = [cell for cell in board.of(column) if cell.entry.scores.headline.value is not None]
+    cost = [figure for axis in _AXES if (figure := _against(axis, column, cells))]
+    return ColumnFigures(cost, _slices(column, cells), _needles(column, cells))
+
+
+def _against(axis: _Axis, column: Column, cells: Sequence[Cell]) -> Figure | None:
+    """None unless at least two runs differ in this quantity."""
+    values = [(cell, value) for cell in cells if (value := axis.value(cell))]
+    if len({value for _, value in values}) < 2:
+        return None
+    points = [_point(axis, cell, value) for cell, value in values]
+    note = axis.note
+    if axis.front:
+        note = f"{note} On it: {', '.join(point.letter for point in pareto(points))}."
+    title = f"{axis.title}, {_where(column)}"
+    return scatter(f"{column.id}-{axis.name}", title, note, points, axis.label, axis.unit, column.metric, axis.front)
+
+
+def _point(axis: _Axis, cell: Cell, value: float) -> Point:
+    headline = cell.entry.scores.headline
+    assert headline.value is not None
+    title = f"{cell.row.letter}: {cell.row.title}. {numbers.score(headline.value)} [{numbers.interval(headline.low, headline.high)}]"
+    others = {k: v for k, v in cell.row.settings.items() if not (axis.setting and k.endswith(axis.setting))}
+    if axis.setting == "compression":  # at ratio 1 the mechanism is off, and has no other settings
+        sections = {k.rpartition(".")[0] for k in cell.row.settings if k.endswith(".compression")}
+        others = {k: v for k, v in others.items() if not any(k.startswith(f"{section}.") for section in sections)}
+    return Point(cell.row.letter, value, headline.value, headline.low, headline.high, title, repr(sorted(others.items(), key=repr)))
+
+
+def _slices(column: Column, cells: Sequence[Cell]) -> list[Figure]:
+    shown = cells[:MOST_BARS]
+    groups = dict.fromkeys(row.group for cell in shown for row in cell.entry.scores.rows if row.group)
+    figures = []
+    for group in groups:
+        labels: dict[str, list[Bar]] = {}
+        metric = next((r.metric for cell in shown for r in cell.entry.scores.rows if r.group == group), column.metric)
+        for cell in shown:
+            for row in cell.entry.scores.rows:
+                if row.group == group and row.metric == metric and row.value is not None:
+                    told = f"{cell.row.letter}: {cell.row.title}. {row.label}: {numbers.score(row.value)} [{numbers.interval(row.low, row.high)}], n {row.n}"
+                    labels.setdefault(row.label, []).append(Bar(cell.row.letter, row.value, row.low, row.high, row.n, told))
+        if labels:
+            rest = f" The first {MOST_BARS} of {len(cells)} runs; all are in scores.csv." if len(cells) > MOST_BARS else ""
+            note = f"{metric} with 95% intervals.{rest} Differences between slices are hypotheses: many are tested at once."
+            figures.append(slices(f"{column.id}-by-{_file(group)}", f"By {group}, {_where(column)}", note, list(labels.items()), metric))
+    return figures
+
+
+def _needles(column: Column, cells: Sequence[Cell]) -> list[Figure]:
+    figures = []
+    for cell in cells:
+        metrics = {row.group for row in cell.entry.scores.rows}
+        if not set(NEEDLE) <= metrics:
+            continue
+        grid, columns, rows = needle_grid(cell.entry.records())
+        title = f"Needle by frames and depth, {cell.row.letter}: {cell.row.title}"
+        note = "Mean score of the questions of a cell, 0 to 100."
+        figures.append(heatmap(f"{column.id}-needle-{cell.row.letter.lower()}", title, note, columns, rows, grid))
+    return figures
+
+
+def needle_grid(records: Sequence[Record]) -> tuple[dict[tuple[str, str], tuple[float, int]], list[str], list[str]]:
+    """(depth, frames) -> (mean score, n), with the labels of columns (frames) and rows (depth) in their order."""
+    values: dict[tuple[str, str], list[float]] = {}
+    for record in records:
+        for frames in record.groups.get(NEEDLE[0], ()):
+            for depth in record.groups.get(NEEDLE[1], ()):
+                values.setdefault((depth, frames), []).append(100 * (record.score or 0.0))
+    grid = {place: (sum(scores) / len(scores), len(scores)) for place, scores in values.items()}
+    return grid, sorted({f for _, f in grid}, key=_natural), sorted({d for d, _ in grid}, key=_natural)
+
+
+def _natural(label: str) -> tuple[float, str]:
+    number = "".join(c for c in label if c.isdigit() or c == ".")
+    return (float(number) if number.replace(".", "", 1).isdigit() else float("inf"), label)
+
+
+def _where(column: Column) -> str:
+    return " ".join((column.benchmark, column.split, f"({column.protocol})"))
+
+
+def _file(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name).lower()

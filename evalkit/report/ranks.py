@@ -1,0 +1,68 @@
+"""Ranks that claim no more than the data shows: a run stands between 1 + (runs surely better) and n - (runs surely
+worse). Where noise alone could have made the order, runs share a range and no rank is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from evalkit.scoring.compare import ALPHA, Delta, compare
+from evalkit.stats import holm
+
+from .entries import Entry
+
+
+@dataclass(frozen=True)
+class Rank:
+    """From `best` to `worst`, both counted from 1; equal where the place is clear."""
+
+    best: int
+    worst: int
+
+    @property
+    def tied(self) -> bool:
+        return self.best != self.worst
+
+    def __str__(self) -> str:
+        return f"{self.best}–{self.worst}" if self.tied else str(self.best)
+
+
+def ranks(entries: Sequence[Entry]) -> list[Rank | None]:
+    """One rank for each run of the same benchmark and protocol; None for runs that are not whole, or without a score.
+
+    Two runs differ where the clustered interval of their paired difference leaves out 0 and the exact test agrees after
+    Holm's correction over all pairs; where they share no questions, where their intervals do not overlap.
+    """
+    fit = [i for i, entry in enumerate(entries) if entry.whole and entry.scores.headline.value is not None]
+    better, worse = dict.fromkeys(fit, 0), dict.fromkeys(fit, 0)
+    for winner, loser in _sure([entries[i] for i in fit]):
+        better[fit[loser]] += 1
+        worse[fit[winner]] += 1
+    return [Rank(1 + better[i], len(fit) - worse[i]) if i in better else None for i in range(len(entries))]
+
+
+def _sure(entries: Sequence[Entry]) -> Iterator[tuple[int, int]]:
+    """(winner, loser) of each pair whose difference is more than noise."""
+    if len(entries) < 2:
+        return
+    records = [entry.records() for entry in entries]
+    questions = [{record.question for record in run} for run in records]
+    metric, unit = entries[0].headline_rule()
+    found: list[tuple[int, int, Delta]] = []
+    for i, j in combinations(range(len(entries)), 2):
+        if questions[i] & questions[j]:
+            found.append((i, j, compare(records[i], records[j], [metric], unit=unit, resamples=2000).headline))
+        elif (sign := _apart(entries[i], entries[j])) != 0:
+            yield (j, i) if sign > 0 else (i, j)
+    for (i, j, delta), p in zip(found, holm([d.p for _, _, d in found]), strict=True):
+        if p <= ALPHA and delta.low is not None and delta.high is not None and not delta.low <= 0 <= delta.high:
+            yield (j, i) if delta.delta > 0 else (i, j)
+
+
+def _apart(a: Entry, b: Entry) -> int:
+    """1 where the interval of `b` lies above that of `a`, -1 below, 0 where they overlap or one has none."""
+    first, second = a.scores.headline, b.scores.headline
+    if first.low is None or first.high is None or second.low is None or second.high is None:
+        return 0
+    return int(second.low > first.high) - int(second.high < first.low)
