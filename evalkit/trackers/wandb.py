@@ -73,7 +73,7 @@ class Wandb(Tracker):
             table.add_data(*(_cell(getattr(record, column)) for column in _TABLE_COLUMNS))
         self.run.log({"samples": table})
         self._log_files(self.about.path)
-        self.run.finish(quiet=True)
+        self.run.finish()
 
     def _log_files(self, path: Path) -> None:
         import wandb
