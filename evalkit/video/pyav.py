@@ -4,6 +4,7 @@ error, never its neighbour."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -29,6 +30,11 @@ READ_ON = 16
 SKIPS_EXACTLY = ("h264", "hevc")
 """Codecs whose decoders can drop frames that nothing refers to without touching the others. VP9 gains nothing by it,
 AV1 loses frames."""
+
+DOUBT = 3
+"""A frame is believed once so many packets behind its own have been decoded without complaint: damage comes in
+stretches, and the first packet it touches often decodes, to another picture. Codecs have no checksums: a few flipped
+bytes by themselves may pass unnoticed."""
 
 NEVER = 1 << 62
 
@@ -72,11 +78,12 @@ class PyAVDecoder:
         """Decode from the key frame before the first index on, in several threads; returns how many came before it was
         better to seek again, or before the decoder doubted anything at all."""
         index = self.index
-        wanted = {int(index.packet[i]) for i in indices}
+        wanted = {int(index.packet[i]) + more for i in indices for more in (0, 1)}
         key = index.key_before(indices[0])
         context, packets = self._start(key, careful=False)
         skips = context.name in SKIPS_EXACTLY
-        entered, done = False, 0
+        entered, came, given = False, 0, 0
+        waiting: deque[av.VideoFrame] = deque()
         for number, packet in packets:
             self.progress()
             if skips:
@@ -84,22 +91,25 @@ class PyAVDecoder:
             try:
                 pictures = context.decode(packet)
             except av.error.InvalidDataError:
-                return done
+                return given
             for picture in pictures:
                 if not entered and not self._entered(key, picture):
-                    return done
+                    return given
                 entered = True
-                if picture.pts is None or picture.pts < index.pts[indices[done]]:
+                if came == len(indices) or picture.pts is None or picture.pts < index.pts[indices[came]]:
                     continue
-                if picture.pts > index.pts[indices[done]] or picture.is_corrupt:
-                    return done
-                yield self._to_rgb(picture)
-                done += 1
-                if done == len(indices):
-                    return done
-            if done and index.key_packet[index.key_before(indices[done])] > number + self.read_on:
-                return done
-        return done
+                if picture.pts > index.pts[indices[came]] or picture.is_corrupt:
+                    return given
+                waiting.append(picture)
+                came += 1
+            while waiting and (packet is None or number >= index.packet[indices[given]] + DOUBT + self.threads - 1):
+                yield self._to_rgb(waiting.popleft())
+                given += 1
+            if given == len(indices):
+                return given
+            if given == came > 0 and index.key_packet[index.key_before(indices[given])] > number + self.read_on:
+                return given
+        return given
 
     def _carefully(self, indices: list[int], attempt: int) -> Generator[np.ndarray, None, int]:
         """Decode the group of pictures around the first index whole and in one thread, from its key frame (attempt 1),
@@ -109,7 +119,7 @@ class PyAVDecoder:
         key = index.key_before(indices[0])
         group = [i for i in indices if index.key_before(i) == key]
         start = (key, max(0, key - 1), 0)[attempt - 1]
-        last = max(int(index.packet[i]) for i in group)
+        last = max(int(index.packet[i]) for i in group) + DOUBT
         damaged = min((number for number, _, whole in self._decoded(start, last) if not whole), default=NEVER)
         entered, done = False, 0
         for _, picture, _ in self._decoded(start, last):
@@ -122,13 +132,13 @@ class PyAVDecoder:
                 continue
             if picture.pts > index.pts[group[done]]:
                 return done
-            if index.packet[group[done]] >= damaged - 1:  # damage seldom respects the border between two packets
+            if index.packet[group[done]] >= damaged - DOUBT:
                 raise self._undecodable(group[done])
             yield self._to_rgb(picture)
             done += 1
             if done == len(group):
                 return done
-        if index.packet[group[done]] >= damaged - 1:
+        if index.packet[group[done]] >= damaged - DOUBT:
             raise self._undecodable(group[done])
         return done
 
