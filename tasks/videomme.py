@@ -1,0 +1,288 @@
+"""Video-MME: a comprehensive evaluation benchmark of multi-modal LLMs in video analysis (arXiv 2405.21075).
+
+Repository: github.com/BradyFU/Video-MME (now MME-Benchmarks). Data: huggingface.co/datasets/lmms-eval/Video-MME. Scores
+with and without subtitles are far apart, so each metric is named with what the model was shown. Subtitles are those
+spoken while one of the frames was taken that the model really reads; codes that sample a number of frames of their own
+for this only agree with them where that number is the model's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from evalkit.errors import DataError
+from evalkit.scoring.grade import Choice
+from evalkit.tables import Row, read_table
+from evalkit.task import HubData, PromptText, Protocol, Split, Task, merge_clips
+from evalkit.types import Clip, Context, Decoding, FramePlan, FrameStream, Question, Record, Video
+
+from ._shared import first_existing
+from ._subtitles import font_rows, in_font, read_srt, spoken, untagged
+
+_SELECT = "Select the best answer to the following multiple-choice question based on the video"
+_RESPOND = "Respond with only the letter (A, B, C, or D) of the correct option."
+_DIRECTLY = "Answer with the option's letter from the given choices directly."
+_GROUPS = ("duration", "domain", "sub_category", "task_type")
+
+Options = Callable[[Question], str]
+
+
+def _lines(q: Question) -> str:
+    return "\n".join(q.options)
+
+
+def _as_list(q: Question) -> str:
+    """The options as Python prints a list, quotes and all: what this code really asks."""
+    return str(list(q.options))
+
+
+def _srt(clip: Clip) -> Path | None:
+    """The clip's subtitle file; 156 of the 900 videos have none."""
+    path = clip.video.subtitles
+    return path if path is not None and path.is_file() else None
+
+
+# Prompts -------------------------------------------------------------------------------------------------------------
+
+
+def _official(clip: Clip, q: Question, plan: FramePlan) -> str:
+    return f"{_SELECT}. {_RESPOND}\n{q.text}\n{_lines(q)}\nThe best answer is:"
+
+
+def _official_subtitles(clip: Clip, q: Question, plan: FramePlan) -> str:
+    asked, path = _official(clip, q, plan), _srt(clip)
+    if path is None:
+        return asked
+    said = "\n".join(untagged(line.text) for line in spoken(read_srt(path), plan))
+    return f"This video's subtitles are listed below:\n{said}\n{asked}"
+
+
+def _lmms_eval(clip: Clip, q: Question, plan: FramePlan, options: Options = _lines) -> str:
+    return f"{_SELECT} and the subtitles. {_RESPOND}\n{q.text}\n{options(q)}\n\n{_DIRECTLY}"
+
+
+def _lmms_eval_subtitles(clip: Clip, q: Question, plan: FramePlan, options: Options = _lines) -> str:
+    path, said = _srt(clip), "No subtitles available"
+    if path is not None:
+        texts = (in_font(line.text) for line in spoken(read_srt(path), plan))
+        said = "\n".join(text for text in texts if text is not None)
+    return (
+        f"This video's subtitles are listed below: \n{said}\n"
+        f"{_SELECT} and the subtitles. {_RESPOND}\n{q.text}\n{options(q)}\nThe best answer is:"
+    )
+
+
+def _videochat_flash(clip: Clip, q: Question, plan: FramePlan) -> str:
+    return (
+        f"These are the frames of a video. {_SELECT}. {_RESPOND}\nQuestion: {q.text}\nOption:\n{_lines(q)}\n{_DIRECTLY}"
+    )
+
+
+def _videochat_flash_subtitles(clip: Clip, q: Question, plan: FramePlan) -> str:
+    path = _srt(clip)
+    said = "\n".join(font_rows(path)) if path else ""
+    return (
+        ("This video's subtitles are listed below: \n" if path else "")
+        + f"{said}\n"
+        + (
+            f"These are the frames and subtitles of a video. {_SELECT} and the subtitles. {_RESPOND}"
+            if said
+            else f"These are the frames of a video. {_SELECT}. {_RESPOND}"
+        )
+        + f"\nQuestion: {q.text}\nOption:\n{_lines(q)}\nThe best answer is:"
+    )
+
+
+def _shown(prompt: PromptText, shown: str, rules: Protocol) -> Protocol:
+    """The rules with another prompt, and metrics that say what was shown."""
+    return replace(rules, prompt=prompt, metrics=tuple(replace(m, name=f"{m.name} ({shown})") for m in rules.metrics))
+
+
+# The benchmark -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class VideoMME(Task):
+    """`subtitles`: show them, each protocol in its own way."""
+
+    split: str = "test"
+    subtitles: bool = False
+
+    name = "videomme"
+    benchmark = "Video-MME"
+    splits: ClassVar = {"test": Split(questions=(2700,), videos=(900,))}
+    tables = _GROUPS
+    hub = HubData(
+        ("lmms-eval/Video-MME", "lmms-lab/Video-MME"),
+        "videomme",
+        size_gb=101.0,
+        by_hand="The authors themselves send the data on request: github.com/BradyFU/Video-MME.",
+    )
+    protocols: ClassVar = {
+        "official": Protocol(
+            source="github.com/BradyFU/Video-MME, evaluation/eval_your_results.py: only replies that can be read count",
+            prompt=_official,
+            grader=Choice("video_mme", invalid="excluded"),
+        ),
+        "lmms_eval": Protocol(
+            source="github.com/EvolvingLMMs-Lab/lmms-eval, tasks/videomme",
+            prompt=_lmms_eval,
+            grader=Choice("lmms_eval"),
+        ),
+        "video_xl_2": Protocol(
+            source="github.com/VectorSpaceLab/Video-XL, Video-XL-2/eval",
+            prompt=partial(_lmms_eval, options=_as_list),
+            grader=Choice("video_mme"),
+            decoding=Decoding(max_new_tokens=16),
+        ),
+        "videochat_flash": Protocol(
+            source="github.com/OpenGVLab/VideoChat-Flash, lmms-eval_videochat; it shows all subtitles",
+            prompt=_videochat_flash,
+            grader=Choice("video_mme"),
+            decoding=Decoding(max_new_tokens=16),
+        ),
+    }
+    with_subtitles: ClassVar[Mapping[str, PromptText]] = {
+        "official": _official_subtitles,
+        "lmms_eval": _lmms_eval_subtitles,
+        "video_xl_2": partial(_lmms_eval_subtitles, options=_as_list),
+        "videochat_flash": _videochat_flash_subtitles,
+    }
+
+    def available_protocols(self) -> Mapping[str, Protocol]:
+        if self.subtitles:
+            return {name: _shown(self.with_subtitles[name], "subtitles", p) for name, p in self.protocols.items()}
+        return {name: _shown(p.prompt, "no subtitles", p) for name, p in self.protocols.items()}
+
+    def make_miniature(self, root: Path) -> None:
+        from ._mini.videomme import write
+
+        write(root)
+
+    def load(self, root: Path) -> Iterator[Clip]:
+        for row in (row for table in _tables(root) for row in read_table(table)):
+            yield from _from_nested(row, root) if "questions" in row.values else [_from_flat(row, root)]
+
+    def clips(self) -> Iterator[Clip]:
+        clips = list(super().clips())
+        if self.subtitles and not self.allow_missing:
+            self._check_subtitles(clips)
+        yield from clips
+
+    def _check_subtitles(self, clips: Sequence[Clip]) -> None:
+        """Every long video has subtitles, and most others do."""
+        without = [clip.video for clip in clips if _srt(clip) is None]
+        long = [clip.video for clip in clips if _srt(clip) is None and clip.meta["duration"] == "long"]
+        if long or len(without) == len(clips):
+            example = (long or without)[0].subtitles
+            raise DataError(
+                f"{self.benchmark}: {len(without)} videos have no subtitle file, {example} among them, though every "
+                "long video has one. Unpack subtitle.zip, or set task.subtitles=false, or task.allow_missing=true to "
+                "go on without those."
+            )
+
+    def context(self, clip: Clip, frames: FrameStream) -> Context:
+        if self.subtitles and (path := _srt(clip)):
+            read_srt(path)  # subtitles that cannot be read cost the clip, before anything is prefilled
+        return super().context(clip, frames)
+
+    def submission(self, records: Sequence[Record]) -> dict[str, str]:
+        """The file that the leaderboard takes by e-mail. It carries the keys of the README's template and those that
+        the official script reads, which are others."""
+        replies = {record.question: record.reply for record in records}
+        videos = []
+        for clip in self.clips_of(replies):
+            duration, domain, sub_category = (clip.meta[key] for key in _GROUPS[:3])
+            videos.append(
+                {
+                    "video_id": clip.meta["video_id"],
+                    "duration": duration,
+                    "domain": domain,
+                    "sub_category": sub_category,
+                    "duration_category": duration,
+                    "video_category": domain,
+                    "video_subcategory": sub_category,
+                    "missing": all(replies[q.id] is None for q in clip.questions),
+                    "questions": [
+                        {
+                            "question_id": q.id,
+                            "task_type": q.groups["task_type"][0],
+                            "question": q.text,
+                            "options": q.options,
+                            "answer": q.gold,
+                            "response": replies[q.id] or "",
+                        }
+                        for q in clip.questions
+                    ],
+                }
+            )
+        return {"videomme_submission.json": json.dumps(videos, indent=1, ensure_ascii=False) + "\n"}
+
+    def clips_of(self, asked: Mapping[str, Any]) -> Iterator[Clip]:
+        """The clips with those of their questions that were asked."""
+        for clip in merge_clips(self.load(self.root)):
+            questions = tuple(q for q in clip.questions if q.id in asked)
+            if questions:
+                yield replace(clip, questions=questions)
+
+
+def _tables(root: Path) -> list[Path]:
+    for pattern in ("videomme/*.parquet", "data/*.parquet", "*.parquet", "*.jsonl", "*.json"):
+        if tables := sorted(root.glob(pattern)):
+            return tables
+    raise DataError(f"{root} holds no Video-MME: expected videomme/test-00000-of-00001.parquet, *.jsonl or *.json.")
+
+
+def _from_flat(row: Row, root: Path) -> Clip:
+    """A row of the hub copy: one question."""
+    video_id, stem = row.text("video_id"), row.text("videoID")
+    groups = {key: row.text(key) for key in _GROUPS}
+    return _clip(root, video_id, stem, groups, (_question(row, "options", groups),))
+
+
+_NESTED_KEYS = (
+    ("duration", "duration_category"),
+    ("domain", "video_category"),
+    ("sub_category", "video_sub_category", "video_subcategory"),
+)
+
+
+def _from_nested(row: Row, root: Path) -> Iterator[Clip]:
+    """A row of the authors' JSON: a video with its questions, under the names of either of their versions."""
+    video_id, groups = row.text("video_id"), {}
+    for names in _NESTED_KEYS:
+        groups[names[0]] = row.text(next((name for name in names if name in row.values), names[0]))
+    stem = row.get("videoID") or _youtube_id(row.get("url", "")) or video_id
+    questions = []
+    for value in row["questions"]:
+        part = Row(value, row.path, row.number)
+        options = "options" if "options" in value else "choices"
+        questions.append(_question(part, options, {**groups, "task_type": part.text("task_type")}))
+    yield _clip(root, video_id, stem, groups, tuple(questions))
+
+
+def _question(row: Row, options: str, groups: Mapping[str, str]) -> Question:
+    answer = row.text("answer")
+    if answer not in tuple("ABCD"):
+        raise row.error("answer", f"expected one of A, B, C, D, found {answer!r}")
+    labels = {key: (label,) for key, label in groups.items()}
+    return Question(row.text("question_id"), row.text("question"), row.texts(options), answer, groups=labels)
+
+
+def _clip(root: Path, video_id: str, stem: str, groups: Mapping[str, str], questions: tuple[Question, ...]) -> Clip:
+    folders = (root / "data", root / "video", root / "videos", root)
+    path = first_existing(*(folder / f"{stem}{suffix}" for folder in folders for suffix in (".mp4", ".MP4", ".mkv")))
+    subtitles = first_existing(*(root / folder / f"{stem}.srt" for folder in ("subtitle", "subtitles")))
+    meta = {"video_id": video_id, **{key: groups[key] for key in _GROUPS[:3]}}
+    return Clip(Video(stem, path, subtitles=subtitles), questions, meta=meta)
+
+
+def _youtube_id(url: str) -> str:
+    match = re.search(r"(?:v=|youtu\.be/|shorts/)([\w-]{11})", url)
+    return match[1] if match else ""
