@@ -1,0 +1,215 @@
+"""MVBench: a comprehensive multi-modal video understanding benchmark (arXiv 2311.17005). Twenty tasks of 200 questions.
+
+Repository: github.com/OpenGVLab/Ask-Anything, video_chat2. Data: huggingface.co/datasets/OpenGVLab/MVBench. Its main
+branch has whole videos, of which rows with `start` and `end` ask about a part; its branch `video`, which lmms-eval
+reads, has these parts cut out already, so nothing must be cut again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from evalkit.errors import DataError
+from evalkit.scoring.grade import Choice
+from evalkit.scoring.summary import Mean
+from evalkit.tables import Row, read_table
+from evalkit.task import HubData, Protocol, Split, Task
+from evalkit.types import Clip, Decoding, FramePlan, Grade, Question, Video
+
+from ._shared import LETTERS, first_existing, letter_of, parenthesised
+
+
+class _Place(NamedTuple):
+    """Where a task's videos lie. `parts`: cut out of them, in the branch `video`, where that has them so."""
+
+    whole: str
+    parts: str = ""
+
+
+_STAR = _Place("star/Charades_v1_480", "star/Charades_segment")
+_CLEVRER, _PERCEPTION = _Place("clevrer/video_validation"), _Place("perception/videos")
+PLACES = {
+    "action_sequence": _STAR,
+    "action_prediction": _STAR,
+    "action_antonym": _Place("ssv2_video", "ssv2_video_mp4"),
+    "fine_grained_action": _Place("Moments_in_Time_Raw/videos"),
+    "unexpected_action": _Place("FunQA_test/test"),
+    "object_existence": _CLEVRER,
+    "object_interaction": _STAR,
+    "object_shuffle": _PERCEPTION,
+    "moving_direction": _CLEVRER,
+    "action_localization": _Place("sta/sta_video", "sta/sta_video_segment"),
+    "scene_transition": _Place("scene_qa/video"),
+    "action_count": _PERCEPTION,
+    "moving_count": _CLEVRER,
+    "moving_attribute": _CLEVRER,
+    "state_change": _PERCEPTION,
+    "fine_grained_pose": _Place("nturgbd", "nturgbd_convert"),
+    "character_order": _PERCEPTION,
+    "egocentric_navigation": _Place("vlnqa"),
+    "episodic_reasoning": _Place("tvqa/frames_fps3_hq", "tvqa/video_fps3_hq_segment"),
+    "counterfactual_inference": _CLEVRER,
+}
+FRAMES_A_SECOND = 3.0
+"""Of the folders of frames that stand for the TVQA videos, where the row does not say."""
+
+_SYSTEM = (
+    "Carefully watch the video and pay attention to the cause and sequence of events, the detail and movement of "
+    "objects, and the action and pose of persons. Based on your observations, select the best option that accurately "
+    "addresses the question.\n"
+)
+
+
+def _official(clip: Clip, q: Question, plan: FramePlan) -> str:
+    return f"Question: {q.text}\nOptions:\n{parenthesised(q.options)}".rstrip() + "\nOnly give the best option."
+
+
+def _lmms_eval(clip: Clip, q: Question, plan: FramePlan) -> str:
+    return f"Question:{q.text}\nOption:\n{parenthesised(q.options)}\nOnly give the best option.\n"
+
+
+@dataclass(frozen=True)
+class FirstWord:
+    """The official rule: the first word of the first line, behind the bracket that the prompt opened, and `(b)` of the
+    right option; one must contain the other. A reply that several options fit, as the empty one, is marked; so the
+    official score calls it right, and the value `strict` wrong."""
+
+    def grade(self, question: Question, reply: str) -> Grade:
+        word = ("(" + reply.strip().split("\n")[0]).lower().split(" ")[0]
+        fits = [
+            letter
+            for letter in LETTERS[: len(question.options)]
+            if word.replace(".", "") in f"({letter})".lower() or f"({letter})".lower() in word
+        ]
+        gold = letter_of(question.options, str(question.gold)) or question.gold
+        one = fits[0] if len(fits) == 1 else None
+        return Grade(
+            score=float(gold in fits),
+            extracted=one,
+            rule=f"first word: {word!r}",
+            valid=one is not None,
+            values={"strict": float(one is not None and one == gold)},
+            note=f"fits {', '.join(fits)}" if len(fits) > 1 else "",
+        )
+
+
+@dataclass
+class MVBench(Task):
+    split: str = "test"
+
+    name = "mvbench"
+    benchmark = "MVBench"
+    splits: ClassVar = {"test": Split(questions=(4000,), videos=(3955,))}
+    tables = ("task",)
+    hub = HubData(
+        ("OpenGVLab/MVBench",),
+        "mvbench_video",
+        size_gb=15.8,
+        by_hand="The branch is `video`. It has no videos for fine_grained_pose: request NTU RGB+D from its authors "
+        "and put those that video/MVBench_videos_ntu.txt lists into nturgbd_convert, or set task.allow_missing=true.",
+    )
+    protocols: ClassVar = {
+        "official": Protocol(
+            source="github.com/OpenGVLab/Ask-Anything, video_chat2/mvbench.ipynb",
+            prompt=_official,
+            grader=FirstWord(),
+            metrics=(Mean("accuracy", over="task"), Mean("overall"), Mean("strict accuracy", "strict", over="task")),
+            decoding=Decoding(max_new_tokens=100),
+            system=_SYSTEM,
+            answer_prefix="Best option:(",
+        ),
+        "lmms_eval": Protocol(
+            source="github.com/EvolvingLMMs-Lab/lmms-eval, tasks/mvbench",
+            prompt=_lmms_eval,
+            grader=Choice("mvbench", letters="ABCDE", invalid="excluded_if_empty"),
+            metrics=(Mean("accuracy", over="task"), Mean("overall")),
+            decoding=Decoding(max_new_tokens=16),
+        ),
+    }
+
+    def make_miniature(self, root: Path) -> None:
+        from ._mini.mvbench import write
+
+        write(root, {task: place.whole for task, place in PLACES.items()})
+
+    def load(self, root: Path) -> Iterator[Clip]:
+        if not (root / "json").is_dir() and not any(root.glob("action_sequence/**/*.parquet")):
+            raise DataError(f"{root} holds no MVBench: expected json/action_sequence.json ... or <task>/*.parquet.")
+        for task in PLACES:
+            for number, row in enumerate(_rows(root, task)):
+                yield _clip(row, root, task, f"{task}-{number}")
+
+
+def _rows(root: Path, task: str) -> list[Row]:
+    tables = sorted(root.glob(f"{task}/**/*.parquet"))
+    return [row for table in tables or [root / "json" / f"{task}.json"] for row in read_table(table)]
+
+
+def _clip(row: Row, root: Path, task: str, id: str) -> Clip:
+    options, answer = row.texts("candidates"), row.text("answer")
+    question = Question(
+        id=id,
+        text=row.text("question"),
+        options=options,
+        gold=letter_of(options, answer) or answer,
+        groups={"task": (task,)},
+    )
+    video = _video(row, root, PLACES[task])
+    return Clip(video, (question,), cluster=f"{PLACES[task].whole}/{row.text('video')}")
+
+
+def _video(row: Row, root: Path, place: _Place) -> Video:
+    """The part itself where it has been cut out, else the whole with the times to cut at."""
+    name, start_s, end_s = row.text("video"), _seconds(row, "start"), _seconds(row, "end")
+    for folder in _folders(root, place.parts) if place.parts else ():
+        if folder.is_dir():
+            path = _cut_out(folder, name, start_s, end_s)
+            return Video(f"{place.parts}/{path.name}", path)
+    path = first_existing(*(folder / name for folder in _folders(root, place.whole)))
+    id = f"{place.whole}/{name}" + (f"[{start_s:g}-{end_s:g}]" if start_s is not None and end_s is not None else "")
+    fps = float(row.get("fps", FRAMES_A_SECOND)) if path.is_dir() else None
+    return Video(id, path, start_s, end_s, fps=fps)
+
+
+def _folders(root: Path, place: str) -> list[Path]:
+    """Below the root or `video/`; `data0613` has what the authors added later."""
+    return [base / more / place for base in (root, root / "video") for more in ("", "data0613")]
+
+
+def _seconds(row: Row, column: str) -> float | None:
+    value = row.get(column)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise row.error(column, f"expected seconds, found {value!r}")
+    return value
+
+
+def _cut_out(folder: Path, name: str, start_s: float | None, end_s: float | None) -> Path:
+    """`<name>` itself, or the file called `<stem>_<start>_<end>`, or one of another kind; where none of them is there,
+    the first."""
+    stem = Path(name).stem if Path(name).suffix in _SUFFIXES else name
+    if not (folder / name).is_file() and start_s is not None and end_s is not None:
+        for path, times in _parts(folder).get(stem, ()):
+            if abs(times[0] - start_s) < 0.01 and abs(times[1] - end_s) < 0.01:
+                return path
+    return first_existing(folder / name, *(folder / f"{stem}{suffix}" for suffix in _SUFFIXES))
+
+
+_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
+
+
+@cache
+def _parts(folder: Path) -> dict[str, list[tuple[Path, tuple[float, float]]]]:
+    """Stem -> the files cut out of that video, with their times."""
+    found: dict[str, list[tuple[Path, tuple[float, float]]]] = {}
+    for path in sorted(folder.iterdir()):
+        stem, *times = path.stem.rsplit("_", 2) if path.suffix in _SUFFIXES else ("",)
+        try:
+            start_s, end_s = map(float, times)
+        except ValueError:
+            continue
+        found.setdefault(stem, []).append((path, (start_s, end_s)))
+    return found
