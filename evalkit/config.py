@@ -40,6 +40,7 @@ class EvalConfig:
     tracker: Any = None
     experiment: Any = None
     sweep: Any = None
+    setting: Any = None
     video: VideoSettings = field(default_factory=VideoSettings)
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
     results: str = "results"

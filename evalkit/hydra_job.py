@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from evalkit import CONFIGS, job
+from evalkit import CONFIGS, job, sweeps
 from evalkit.cli import fail
 from evalkit.errors import EvalkitError
 
@@ -23,7 +23,8 @@ def start(argv: Sequence[str]) -> int:
     sys.argv = [sys.argv[0], *argv]
     _codes.clear()
     hydra.main(config_path=str(CONFIGS), config_name="evalkit", version_base="1.3")(one)()
-    return next((code for code in (job.INTERRUPTED, job.MISTAKE, job.BELOW_COVERAGE) if code in _codes), job.OK)
+    codes = _codes + sweeps.take_codes()
+    return next((code for code in (job.INTERRUPTED, job.MISTAKE, job.BELOW_COVERAGE) if code in codes), job.OK)
 
 
 def one(config: DictConfig) -> int:
@@ -39,6 +40,8 @@ def one(config: DictConfig) -> int:
         code = job.INTERRUPTED
         job.say("stopped. The same command continues with the first unanswered question.")
     _codes.append(code)
+    if sweeping:
+        sweeps.note_cell(code)
     if sweeping and code == job.INTERRUPTED:
         sys.exit(code)
     return code
