@@ -171,9 +171,10 @@ def _first(text: str, letters: str) -> str:
 
 
 def _mlvu(reply: str, options: Sequence[str], letters: str) -> Read:
-    if (close := reply.find(")")) >= 0:
-        return Read(reply[close - 1 : close] if close else "", 'before ")"')
-    return Read(reply.strip(), "whole reply")
+    text = reply.strip()
+    if (close := text.find(")")) >= 0:
+        return Read(text[close - 1 : close] if close else "", 'before ")"')
+    return Read(text, "whole reply")
 
 
 def _lvbench(reply: str, options: Sequence[str], letters: str) -> Read:
