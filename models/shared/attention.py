@@ -172,7 +172,7 @@ def kernel(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
 
 
 class Softmax:
-    """Attention of the same rows over several parts, merged as they come."""
+    """Attention of the same rows over several parts, merged in float32 as they come."""
 
     def __init__(self, out: Tensor, lse: Tensor) -> None:
         self.out, self.lse = out, lse
@@ -180,10 +180,7 @@ class Softmax:
     def add(self, out: Tensor, lse: Tensor) -> None:
         """Take in the attention over a further part: out <- out + (part - out) * its share of the mass."""
         share = torch.sigmoid(lse - self.lse)[..., None]
-        if self.out.dtype == torch.float32:
-            self.out = torch.lerp(self.out, out, share)
-        else:
-            self.out = torch.lerp(self.out.float(), out.float(), share)
+        self.out = torch.lerp(self.out.float(), out.float(), share)
         self.lse = torch.logaddexp(self.lse, lse)
 
 

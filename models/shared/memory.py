@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -27,12 +26,6 @@ def attempt(work: Callable[[], T]) -> tuple[bool, T | None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-    free()
-    return False, None
-
-
-def free() -> None:
-    """Collect garbage and return cached device memory."""
-    gc.collect()
-    if torch.cuda.is_available():
+    if torch.cuda.is_available():  # by now the error, and with it the frames that held tensors, is gone
         torch.cuda.empty_cache()
+    return False, None

@@ -100,10 +100,9 @@ class Prefill:
                 "time. Keep the KV store in host memory (kv_store.device=cpu), or use a larger device.",
                 kind="out_of_memory",
             )
-        half = len(groups) // 2
-        self.step_rows = sum(len(text) + len(visual) for text, visual in groups[:half])
-        self.fit(groups[:half])
-        self.fit(groups[half:])
+        self.step_rows = sum(len(text) + len(visual) for text, visual in groups) // 2
+        for fewer in self.batched(groups):
+            self.fit(fewer)
 
     def batched(self, stream: Iterable[Group]) -> Iterator[list[Group]]:
         """At least one group and at most `step_rows` rows at a time, ending with a chunk where that is possible."""
