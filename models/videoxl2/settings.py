@@ -16,6 +16,7 @@ from typing import Any
 from evalkit.errors import ConfigError, suggest
 from evalkit.model import NEUTRAL, ModelSettings, VideoModel
 from evalkit.types import FrameRequest
+from evalkit.video.sampling import check
 
 IMAGE_SIZE = 384
 VISUAL_TOKENS = 144
@@ -188,6 +189,7 @@ class VideoXL2(ModelSettings):
         _one_of(ATTENTION, "attention", self.attention)
         _one_of(TIME_REWRITES, "time_rewrite", self.time_rewrite)
         _at_least(1, "question_batch", self.question_batch)
+        check(self.frames_wanted())
         if self.vision_batch < GROUP or self.vision_batch % GROUP:
             raise ConfigError(f"vision_batch={self.vision_batch}: give a multiple of {GROUP}, the frames of a group.")
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):

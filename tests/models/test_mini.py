@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from evalkit.models.videoxl2 import mini
+from evalkit.models.videoxl2 import VideoXL2Mini, mini
 from evalkit.models.videoxl2.checkpoint import load
+from evalkit.types import Context, Decoding, Prompt, Video
+from evalkit.video.reader import FrameReader
+from evalkit.video.scenes import Scene, film
+from evalkit.video.write import write_video
 
 
 def digests(place: Path) -> dict[str, str]:
@@ -87,3 +91,34 @@ def test_shapes_are_those_of_the_released_model(cache: Path) -> None:
     # about as large as the embedded text beside them, so that neither drowns the other
     assert 0.3 < tokens.std() / loaded.decoder.embed_tokens.weight.std() < 3
     assert (tokens[0] - tokens[1]).norm() / tokens[0].norm() > 0.1
+
+
+def test_replies_are_option_letters_that_depend_on_video_and_question(cache: Path) -> None:
+    settings = VideoXL2Mini()
+    model = settings.build()
+    timelines = [
+        [Scene(0, 2, "red"), Scene(2, 4, "blue", square="green")],
+        [Scene(0, 4, "yellow", text="7")],
+        [Scene(0, 1, "white"), Scene(1, 4, "black", square="red")],
+        [Scene(0, 4, "green", square="white")],
+    ]
+    questions = [
+        "What colour is the car?\n(A) red\n(B) blue\n(C) green\n(D) black\nOnly give the best option.",
+        "Why does the man leave?\nA. tired\nB. hungry\nC. late\nD. ill\nAnswer with the option's letter.",
+        "How many dogs are there?\nA. 1\nB. 2\nC. 3\nD. 4",
+        "Who sings?",
+        "Where is the lamp at 00:02?\n(A) desk\n(B) floor",
+    ]
+    replies: list[list[str]] = []
+    with FrameReader() as reader:
+        for number, timeline in enumerate(timelines):
+            video = Video(str(number), cache / f"{number}.mp4")
+            write_video(video.path, film(timeline, fps=8.0), fps=8.0)
+            context = Context(video, reader.open(video, settings.frames_wanted()))
+            prefilled = model.prefill(context)
+            answers = [model.generate(prefilled, Prompt(question), Decoding()) for question in questions]
+            assert all(answer.finish == "stop" for answer in answers)
+            replies.append([answer.text for answer in answers])
+    assert {reply for row in replies for reply in row} <= set(mini.LETTERS)
+    assert any(len(set(row)) > 1 for row in replies), "the question makes no difference"
+    assert any(len(set(column)) > 1 for column in zip(*replies, strict=True)), "the video makes no difference"

@@ -24,7 +24,7 @@ def structured(cls: type[VideoXL2] = VideoXL2, **values: Any) -> VideoXL2:
 
 
 def test_importing_the_settings_imports_no_torch() -> None:
-    code = "import sys, evalkit.models.videoxl2 as m; m.VideoXL2(); assert not {'torch', 'numpy'} & set(sys.modules)"
+    code = "import sys, evalkit.models.videoxl2 as m; m.VideoXL2(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
@@ -128,6 +128,7 @@ def test_two_ways_to_say_the_same_are_the_same() -> None:
         ({"vision_batch": 6}, "vision_batch=6"),
         ({"vision_batch": 0}, "vision_batch=0"),
         ({"question_batch": 0}, "question_batch=0"),
+        ({"frames": {"rule": "video_xl"}}, 'Did you mean "video_xl_2"'),
         ({"frames": {"max": 0}}, "frames.max=0"),
         ({"frames": {"fps": 0.0}}, "frames.fps=0.0"),
         ({"frames": {"max_fps": -1.0}}, "frames.max_fps=-1.0"),
