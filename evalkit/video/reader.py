@@ -94,6 +94,7 @@ class FrameReader:
         self.close()
 
     def _stream(self) -> QueuedStream:
+        assert not self._closed, "the reader is closed"
         return QueuedStream(self.settings.queue_mb * 2**20 // (self.workers + 1))
 
     def _work(self) -> None:

@@ -74,9 +74,7 @@ class QueuedStream:
                 self._held_bytes -= frame.nbytes
                 self._changed.notify_all()
                 return frame
-            if self._error is not None:
-                raise self._error
-            raise VideoError("the frames of this video were given up or read before", kind="closed")
+            raise self._error or _given_up()
 
     # What the filling thread does
 
@@ -123,6 +121,10 @@ class QueuedStream:
         """Wait for the plan. Raises the error that came instead."""
         with self._changed:
             self._changed.wait_for(lambda: self._planned or self._ended)
-            if not self._planned and self._error is not None:
-                raise self._error
+            if not self._planned:
+                raise self._error or _given_up()
             return self
+
+
+def _given_up() -> VideoError:
+    return VideoError("The frames of this video were given up before they were read.", kind="closed")

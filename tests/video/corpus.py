@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+ROOT = Path(__file__).parents[2]
 RATE = 25
 COUNT = 120
 SIZE = (96, 128)

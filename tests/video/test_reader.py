@@ -1,0 +1,309 @@
+"""The reader: frames through processes, ahead of the consumer, whatever happens to a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from evalkit.errors import ConfigError, VideoError
+from evalkit.types import FrameRequest, FrameStream, Video
+from evalkit.video import reader as reader_module
+from evalkit.video import settings as settings_module
+from evalkit.video.reader import FrameReader
+from evalkit.video.settings import VideoSettings
+
+from .corpus import BROKEN, COUNT, ROOT, SOUND, Corpus, encode
+
+ALL = FrameRequest("uniform", COUNT)
+BIG = (480, 640)
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[FrameReader]:
+    with FrameReader(VideoSettings(workers=1, timeout_s=20)) as reader:
+        yield reader
+
+
+@pytest.fixture(scope="module")
+def big(corpus: Corpus) -> Path:
+    """A file whose frames do not fit into a queue of 1 MB, so that its worker is busy until they are read."""
+    return encode(corpus.folder / "big.mp4", count=40, size=BIG, options={"preset": "ultrafast", "g": "10"})
+
+
+def frames_of(stream: FrameStream, size: int = 7) -> np.ndarray:
+    return np.concatenate(list(stream.batches(size)))
+
+
+def worker_pids(reader: FrameReader) -> list[int]:
+    return [w.pid for w in (*reader._idle, *reader._busy.values())]
+
+
+def test_frames_batches_and_what_they_took(reader: FrameReader, corpus: Corpus) -> None:
+    stream = reader.open(Video("v", corpus["closed_gop.mp4"]), FrameRequest("uniform", 20))
+    batches = list(stream.batches(8))
+    assert [len(b) for b in batches] == [8, 8, 4]
+    assert all(b.dtype == np.uint8 for b in batches)
+    expected = corpus.frames("closed_gop.mp4")
+    assert np.array_equal(np.concatenate(batches), [expected[i] for i in stream.plan.indices])
+    assert stream.plan.times_s == tuple(i / 25 for i in stream.plan.indices)
+    assert 0 < stream.decode_seconds < 20
+    assert stream.decoder.startswith("pyav ")
+
+
+@pytest.mark.parametrize("resample", ["bicubic", "bilinear", "lanczos"])
+def test_frames_are_resized_as_pillow_does(reader: FrameReader, corpus: Corpus, resample: str) -> None:
+    request = FrameRequest("uniform", 5, size=(48, 56), resample=resample)
+    stream = reader.open(Video("v", corpus["closed_gop.mp4"]), request)
+    for frame, i in zip(frames_of(stream), stream.plan.indices, strict=True):
+        full = Image.fromarray(corpus.frames("closed_gop.mp4")[i])
+        assert np.array_equal(frame, np.asarray(full.resize((56, 48), Image.Resampling[resample.upper()])))
+
+
+def test_a_crop_reads_its_part(reader: FrameReader, corpus: Corpus) -> None:
+    stream = reader.open(Video("v", corpus["closed_gop.mp4"], start_s=2.0, end_s=3.0), FrameRequest("uniform", 3))
+    assert stream.plan.indices == (50, 62, 75)
+    expected = corpus.frames("closed_gop.mp4")
+    assert np.array_equal(frames_of(stream), [expected[i] for i in (50, 62, 75)])
+
+
+def test_a_frame_that_is_planned_twice_comes_twice(reader: FrameReader, corpus: Corpus) -> None:
+    stream = reader.open(Video("v", corpus["moving.gif"]), FrameRequest("midpoints", 30))
+    assert len(set(stream.plan.indices)) < 30
+    expected = corpus.frames("moving.gif")
+    assert np.array_equal(frames_of(stream), [expected[i] for i in stream.plan.indices])
+
+
+def test_a_whole_corpus_costs_only_its_broken_files(corpus: Corpus) -> None:
+    names = sorted([*SOUND, *(n for n in BROKEN if n != "folder.mp4")], key=len)
+    assert len(names) > 40
+    with FrameReader(VideoSettings(workers=2, timeout_s=20)) as reader:
+        wanted = ((Video(name, corpus[name]), FrameRequest("uniform", 16)) for name in names)
+        for name, opened in zip(names, reader.open_ahead(wanted), strict=True):
+            if name in BROKEN:
+                assert isinstance(opened, VideoError)
+                assert opened.kind == BROKEN[name][0] and str(corpus[name]) in str(opened)
+            else:
+                assert not isinstance(opened, VideoError)
+                expected = corpus.frames(name)
+                assert np.array_equal(frames_of(opened), [expected[i] for i in opened.plan.indices]), name
+
+
+def test_the_next_video_is_decoded_meanwhile(corpus: Corpus) -> None:
+    with FrameReader(VideoSettings(workers=1)) as reader:
+        pairs = [(Video("v", corpus[n]), ALL) for n in ("closed_gop.mp4", "vfr.mp4", "open_gop.mp4")]
+        streams = reader.open_ahead(pairs)
+        first = next(streams)
+        assert not isinstance(first, VideoError)
+        frames_of(first)
+        time.sleep(1.5)  # the model works; the second video arrives
+        started = time.monotonic()
+        second = next(streams)
+        assert not isinstance(second, VideoError)
+        assert len(frames_of(second)) == COUNT
+        assert time.monotonic() - started < 0.5 * second.decode_seconds + 0.1
+        streams.close()  # type: ignore[attr-defined]
+
+
+def test_waiting_frames_stay_within_the_queue(big: Path) -> None:
+    with FrameReader(VideoSettings(workers=1, queue_mb=8)) as reader:
+        stream = reader.open(Video("v", big), ALL)
+        time.sleep(1.0)
+        assert 0 < stream._held_bytes <= 4 * 2**20  # type: ignore[attr-defined]
+        assert len(frames_of(stream)) == 40
+
+
+def disturb(reader: FrameReader, sign: signal.Signals, once: bool) -> threading.Event:
+    """Send `sign` to the reader's busy worker; unless once, to each new one as well."""
+    stop, seen = threading.Event(), set[int]()
+
+    def run() -> None:
+        while not stop.is_set():
+            for worker in list(reader._busy.values()):
+                if worker.pid not in seen:
+                    seen.add(worker.pid)
+                    os.kill(worker.pid, sign)
+                    if once:
+                        return
+            time.sleep(0.002)
+
+    threading.Thread(target=run, daemon=True).start()
+    return stop
+
+
+@pytest.mark.parametrize(
+    ("sign", "cause"), [(signal.SIGKILL, "killed by signal 9"), (signal.SIGSTOP, "no progress in 1 s")]
+)
+def test_a_decoder_that_dies_or_hangs_is_replaced(big: Path, sign: signal.Signals, cause: str) -> None:
+    with FrameReader(VideoSettings(workers=1, timeout_s=1, queue_mb=2)) as reader:
+        reference = frames_of(reader.open(Video("v", big), ALL))
+        stream = reader.open(Video("v", big), ALL)
+        batches = stream.batches(3)
+        got = [next(batches)]
+        os.kill(worker_pids(reader)[0], sign)
+        started = time.monotonic()
+        got += batches
+        assert time.monotonic() - started < 8
+        assert np.array_equal(np.concatenate(got), reference)
+        assert stream.decoder.startswith("decord 0.6.0 (pyav failed: ") and cause in stream.decoder
+        # the next video is read as usual again
+        assert reader.open(Video("v", big), FrameRequest("uniform", 1)).decoder.startswith("pyav")
+
+
+@pytest.mark.parametrize(("sign", "kind"), [(signal.SIGKILL, "decoder_crash"), (signal.SIGSTOP, "timeout")])
+def test_when_both_decoders_fail_the_video_is_given_up(big: Path, sign: signal.Signals, kind: str) -> None:
+    with FrameReader(VideoSettings(workers=1, timeout_s=0.7, queue_mb=1)) as reader:
+        stop = disturb(reader, sign, once=False)
+        started = time.monotonic()
+        with pytest.raises(VideoError) as error:
+            frames_of(reader.open(Video("v", big), ALL))
+        stop.set()
+        assert time.monotonic() - started < 8
+        assert error.value.kind == kind
+        assert "pyav failed" in str(error.value) and "decord failed" in str(error.value)
+        time.sleep(0.05)
+        assert len(frames_of(reader.open(Video("v", big), ALL))) == 40
+
+
+def test_frames_of_two_decoders_are_not_mixed_where_they_differ(corpus: Corpus) -> None:
+    path = encode(
+        corpus.folder / "big_open.mp4",
+        size=BIG,
+        options={"preset": "veryfast", "g": "12", "bf": "3", "x264-params": "open-gop=1"},
+    )
+    with FrameReader(VideoSettings(workers=1, queue_mb=2)) as reader:
+        stream = reader.open(Video("v", path), FrameRequest("uniform", 30))
+        batches = stream.batches(1)
+        for _ in range(20):
+            next(batches)
+        os.kill(worker_pids(reader)[0], signal.SIGKILL)
+        with pytest.raises(VideoError, match="the other decoder disagrees about frame"):
+            list(batches)
+
+
+def test_without_decord_a_crash_is_an_error(big: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "decord_installed", lambda: False)
+    with FrameReader(VideoSettings(workers=1, queue_mb=1)) as reader:
+        stop = disturb(reader, signal.SIGKILL, once=True)
+        with pytest.raises(VideoError) as error:
+            frames_of(reader.open(Video("v", big), ALL))
+        stop.set()
+        assert error.value.kind == "decoder_crash"
+
+
+def test_a_decoder_that_cannot_open_a_file_is_replaced(corpus: Corpus) -> None:
+    with FrameReader(VideoSettings(backend="decord", workers=1)) as reader:
+        stream = reader.open(Video("v", corpus["av1.mp4"]), FrameRequest("uniform", 4))
+        assert stream.decoder.startswith("pyav ") and "(decord failed: " in stream.decoder
+        expected = corpus.frames("av1.mp4")
+        assert np.array_equal(frames_of(stream), [expected[i] for i in stream.plan.indices])
+
+
+def test_frames_nobody_wants_stop_their_worker(big: Path, reader: FrameReader) -> None:
+    with FrameReader(VideoSettings(workers=1, queue_mb=1)) as small:
+        stream = small.open(Video("v", big), ALL)
+        next(stream.batches(2))
+        stream.close()  # type: ignore[attr-defined]
+        deadline = time.monotonic() + 5
+        while small._busy and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not small._busy
+        with pytest.raises(VideoError):
+            next(stream.batches(2))
+
+
+def test_closing_ends_all_processes(corpus: Corpus, big: Path) -> None:
+    before = {p.pid for p in psutil.Process().children()}
+    reader = FrameReader(VideoSettings(workers=2, queue_mb=1))
+    streams = reader.open_ahead([(Video("v", big), ALL)] * 3)
+    next(streams)
+    reader.close()
+    deadline = time.monotonic() + 5
+    while {p.pid for p in psutil.Process().children()} - before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert {p.pid for p in psutil.Process().children()} <= before
+    for opened in streams:
+        with pytest.raises(VideoError, match="given up"):
+            raise opened if isinstance(opened, VideoError) else VideoError(str(len(frames_of(opened))))
+
+
+CHILD = """
+    import sys, time
+    sys.path.insert(0, {root!r})
+    from evalkit.types import FrameRequest, Video
+    from evalkit.video.reader import FrameReader
+    from evalkit.video.settings import VideoSettings
+    reader = FrameReader(VideoSettings(workers=2, queue_mb=1))
+    streams = reader.open_ahead([(Video("v", {path!r}), FrameRequest("uniform", 40))] * 3)
+    next(streams)
+    time.sleep(0.5)
+    print(*(w.pid for w in reader._busy.values()), flush=True)
+    time.sleep(60)
+"""
+
+
+def child(big: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    program = textwrap.dedent(CHILD).format(root=str(ROOT), path=str(big))
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    return process, [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
+
+
+def test_workers_do_not_outlive_a_killed_parent(big: Path) -> None:
+    process, workers = child(big)
+    assert len(workers) == 2
+    process.kill()
+    process.communicate()
+    assert psutil.wait_procs(workers, timeout=5)[1] == []
+
+
+def test_ctrl_c_shows_nothing_of_the_workers(big: Path) -> None:
+    process, workers = child(big)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert errors.count("KeyboardInterrupt") == 1 and "worker" not in errors
+    assert psutil.wait_procs(workers, timeout=5)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (VideoSettings(backend="pyavv"), 'Did you mean "pyav"'),
+        (VideoSettings(workers=-1), "video.workers is -1"),
+        (VideoSettings(timeout_s=0), "video.timeout_s"),
+        (VideoSettings(queue_mb=0), "video.queue_mb"),
+        (VideoSettings(cache_gb=0), "video.cache_gb"),
+    ],
+)
+def test_settings_that_cannot_work_say_why(settings: VideoSettings, words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        FrameReader(settings)
+    assert words in str(error.value)
+
+
+def test_decord_that_is_not_installed_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings_module, "decord_installed", lambda: False)
+    with pytest.raises(ConfigError, match="pip install decord"):
+        FrameReader(VideoSettings(backend="decord"))
+
+
+def test_a_request_that_cannot_work_costs_no_process(reader: FrameReader, corpus: Corpus) -> None:
+    with pytest.raises(ConfigError, match="Did you mean"):
+        reader.open(Video("v", corpus["closed_gop.mp4"]), FrameRequest("unifrom", 4))
