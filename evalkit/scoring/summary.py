@@ -114,7 +114,7 @@ def summarize(
     rows = [_row(part, interval, unit, expected) for part, interval in zip(slices, intervals, strict=True)]
     failed = sum(record.status != "ok" for record in records)
     wanted = len(records) if expected is None else expected
-    incomplete = sum(not part.complete for part in unit.reduce(records))
+    incomplete = 0 if unit.size == 1 else sum(not part.complete for part in unit.reduce(records))
     return Scores(
         protocol=records[0].protocol,
         headline=rows[0],

@@ -71,6 +71,8 @@ def value_of(record: Record, value: str) -> float | None:
 
 def _groups(members: list[Record]) -> dict[str, tuple[str, ...]]:
     """Labels of all members, each once."""
+    if len(members) == 1:
+        return {group: tuple(labels) for group, labels in members[0].groups.items()}
     merged: dict[str, dict[str, None]] = {}
     for record in members:
         for group, labels in record.groups.items():
