@@ -33,7 +33,7 @@ class Choice:
 
     `letters`: the class of letters that the extractor looks for, as the published scorer has it; it may be wider than
     a question's options. `invalid`: what a reply without a letter counts as. `wrong` scores 0; `excluded` leaves the
-    denominator; `excluded_if_empty` does so for the empty reply only; `random` draws among the question's options and
+    denominator; `excluded_if_empty` does so for the empty reply only (not for one that is empty after the pre-pass); `random` draws among the question's options and
     `random_wrong` among those that are not gold, by question id. Where a letter may be drawn, `values` has the score
     as graded without the draw (`strict`) and in expectation over it (`expected`). `markers`: see `strip_reasoning`.
     """
@@ -54,7 +54,7 @@ class Choice:
         return found, answer.text, answer.steps
 
     def grade(self, question: Question, reply: str) -> Grade:
-        found, text, steps = self.read(question, reply)
+        found, _, steps = self.read(question, reply)
         notes = list(steps)
         gold = self.gold_letter(question)
         if question.gold is not None and gold is None:
@@ -65,7 +65,9 @@ class Choice:
             rule = f"{self.extractor}: random"
         if question.gold is None:
             return Grade(None, letter, rule, found.ok, note="; ".join(notes))
-        excluded = not found.ok and (self.invalid == "excluded" or (self.invalid == "excluded_if_empty" and text == ""))
+        excluded = not found.ok and (
+            self.invalid == "excluded" or (self.invalid == "excluded_if_empty" and reply == "")
+        )
         score = None if excluded else float(letter is not None and letter == gold)
         values: dict[str, float] = {}
         if score is not None and (extractor(self.extractor).draws or self.invalid in ("random", "random_wrong")):

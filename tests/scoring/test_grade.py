@@ -79,6 +79,7 @@ def test_pre_pass_is_logged_and_can_be_off() -> None:
         ("excluded", "dunno", None, {}),
         ("excluded_if_empty", "dunno", 0, {}),
         ("excluded_if_empty", "", None, {}),
+        ("excluded_if_empty", "<think>out of tokens", 0, {}),
         ("excluded", "C", 1, {}),
         ("random", "C", 1, {"strict": 1, "expected": 1}),
         ("random_wrong", "dunno", 0, {"strict": 0, "expected": 0}),

@@ -186,7 +186,7 @@ def test_slow_and_dripping_servers_time_out(endpoint: Endpoint, make: Make) -> N
     with pytest.raises(JudgeError, match=r"no reply within 0\.2 s"):
         make(timeout_s=0.2, retries=0).ask(chat())
     endpoint.delay_s, endpoint.drip = 0, True
-    with pytest.raises(JudgeError, match="did not end in time|no reply within"):
+    with pytest.raises(JudgeError, match=r"did not end in time|no reply within"):
         make(timeout_s=0.3, retries=0).ask(chat())
 
 
