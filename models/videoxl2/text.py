@@ -52,10 +52,10 @@ def rewrite_authors(text: str) -> str:
 
 
 _TIME = re.compile(
-    r"(?<![\d:.])"  # not the rest of a longer number or time
+    r"(?<!\d)(?<!\d[:.])"  # not the rest of a longer number or time
     r"(?:(?P<hours>\d{1,2}):(?P<of_hour>[0-5]\d)|(?P<minutes>\d{2,3}))"
     r":(?P<seconds>[0-5]\d(?:\.\d+)?)"
-    r"(?![\d:])",
+    r"(?!\d|:\d)",
     re.ASCII,
 )
 

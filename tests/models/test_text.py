@@ -54,6 +54,9 @@ def text_of(ids: tuple[int, ...]) -> str:
         ("Between 12:34-13:00, who speaks?", "Between 754 seconds-780 seconds, who speaks?"),
         ("12:34.5", "754.5 seconds"),
         ("at 12:34.", "at 754 seconds."),
+        ("At 12:30: what is it?", "At 750 seconds: what is it?"),
+        ("Time:12:30", "Time:750 seconds"),
+        ("the end.12:30 follows", "the end.750 seconds follows"),
         ("A. 00:10\nB. 10:00\nC. 00:100", "A. 10 seconds\nB. 600 seconds\nC. 00:100"),
         # no times: neither form has one digit for the minutes, or seconds past 59
         ("It is 5:30 now.", "It is 5:30 now."),
