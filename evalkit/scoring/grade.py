@@ -33,9 +33,10 @@ class Choice:
 
     `letters`: the class of letters that the extractor looks for, as the published scorer has it; it may be wider than
     a question's options. `invalid`: what a reply without a letter counts as. `wrong` scores 0; `excluded` leaves the
-    denominator; `excluded_if_empty` does so for the empty reply only (not for one that is empty after the pre-pass); `random` draws among the question's options and
-    `random_wrong` among those that are not gold, by question id. Where a letter may be drawn, `values` has the score
-    as graded without the draw (`strict`) and in expectation over it (`expected`). `markers`: see `strip_reasoning`.
+    denominator; `excluded_if_empty` does so for the empty reply only (not for one that is empty after the pre-pass);
+    `random` draws among the question's options and `random_wrong` among those that are not gold, by question id. Where
+    a letter may be drawn, `values` has the score as graded without the draw (`strict`) and in expectation over it
+    (`expected`). `markers`: see `strip_reasoning`.
     """
 
     extractor: str
