@@ -63,7 +63,9 @@ class Cell:
         if entry.limit is not None:
             tags.append((f"first {entry.limit}", "limited on purpose: only the first questions were asked"))
         if entry.below_coverage:
-            tags.append(("below coverage", f"{scores.n_failed} questions failed, {scores.n} of {scores.n_expected} were asked"))
+            tags.append(
+                ("below coverage", f"{scores.n_failed} questions failed, {scores.n} of {scores.n_expected} were asked")
+            )
         return tags
 
 
@@ -78,11 +80,13 @@ class Board:
         return next((c for c in self.cells if c.row is row and c.column is column), None)
 
     def of(self, column: Column) -> list[Cell]:
-        """The cells of a column, best first; runs without a score last."""
-        return sorted(
-            (c for c in self.cells if c.column is column),
-            key=lambda c: -(c.entry.scores.headline.value if c.entry.scores.headline.value is not None else -1e9),
-        )
+        """The cells of a column, best first; runs that cannot be ranked after the others."""
+        return sorted((c for c in self.cells if c.column is column), key=_merit)
+
+
+def _merit(cell: Cell) -> tuple[bool, float, str]:
+    value = cell.entry.scores.headline.value
+    return (not cell.entry.whole, -value if value is not None else 1e9, cell.row.letter)
 
 
 def build(entries: Sequence[Entry]) -> Board:
@@ -97,7 +101,9 @@ def build(entries: Sequence[Entry]) -> Board:
         Cell(columns[i], rows[i], entry, places[i], tuple(remarks.index(r) + 1 for r in entry.remarks))
         for i, entry in enumerate(entries)
     ]
-    ordered = sorted(dict.fromkeys(columns), key=lambda c: (c.benchmark.lower(), c.split, c.protocol, c.miniature, c.words))
+    ordered = sorted(
+        dict.fromkeys(columns), key=lambda c: (c.benchmark.lower(), c.split, c.protocol, c.miniature, c.words)
+    )
     return Board(ordered, sorted(dict.fromkeys(rows), key=lambda r: (len(r.letter), r.letter)), cells, remarks)
 
 
@@ -109,7 +115,8 @@ def _columns(entries: Sequence[Entry]) -> list[Column]:
     found: list[Column | None] = [None] * len(entries)
     for members in kinds.values():
         settings = [
-            {k: v for k, v in flatten(entries[i].identity.get("task") or {}).items() if k not in _OF_COLUMN} for i in members
+            {k: v for k, v in flatten(entries[i].identity.get("task") or {}).items() if k not in _OF_COLUMN}
+            for i in members
         ]
         made: dict[tuple[str, ...], Column] = {}
         for i, words in zip(members, labels(settings), strict=True):
@@ -135,7 +142,9 @@ def _rows(entries: Sequence[Entry], columns: Sequence[Column]) -> list[Row]:
         groups.setdefault((entry.model, repr(sorted(settings[i].items(), key=repr))), []).append(i)
     for members in groups.values():
         if len({id(columns[i]) for i in members}) < len(members):
-            rest = [flatten({k: v for k, v in entries[i].identity.items() if k not in ("model", "task")}) for i in members]
+            rest = [
+                flatten({k: v for k, v in entries[i].identity.items() if k not in ("model", "task")}) for i in members
+            ]
             for key in varying(rest):
                 for i, other in zip(members, rest, strict=True):
                     settings[i][key] = other.get(key)

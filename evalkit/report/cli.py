@@ -32,7 +32,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("results", type=Path, nargs="?", default=Path("results"), help="results folder (default: results)")
+    made.add_argument(
+        "results", type=Path, nargs="?", default=Path("results"), help="results folder (default: results)"
+    )
     made.add_argument("--out", type=Path, help="where the pages go (default: the results folder)")
     made.add_argument(
         "--published",
@@ -75,9 +77,11 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         out.mkdir(parents=True, exist_ok=True)
         rebuild_tables(results)
-        files = leaderboard.write(found, made, leaderboard.published_beside(made) if arguments.published else {}, out, results)
+        files = leaderboard.write(found, made, out, results, arguments.published)
     except OSError as error:
-        raise RunError(f"{error.filename or out} cannot be written ({error.strerror}). Name another folder with --out.") from None
+        raise RunError(
+            f"{error.filename or out} cannot be written ({error.strerror}). Name another folder with --out."
+        ) from None
     for reason in found.left_out:
         print(f"warning: left out: {reason}", file=sys.stderr)
     for file in files:

@@ -123,7 +123,9 @@ def collect(results: Path, plugins: tuple[str, ...] = ()) -> Collection:
     """Read all run folders, making summaries again where they are missing or stale. Raises RunError where there is no
     run at all; a folder that cannot be read is left out and named."""
     if not results.is_dir():
-        raise RunError(f"{results} is not a folder. Name the results folder of your runs: python -m evalkit.report results")
+        raise RunError(
+            f"{results} is not a folder. Name the results folder of your runs: python -m evalkit.report results"
+        )
     entries, left_out = [], []
     for records in sorted(results.glob("*/*/*/records.jsonl")):
         try:

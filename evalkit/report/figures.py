@@ -65,12 +65,21 @@ def pareto(points: Sequence[Point]) -> list[Point]:
     return front
 
 
-def scatter(name: str, title: str, note: str, points: Sequence[Point], x_label: str, unit: str, y_label: str, front: bool = False) -> Figure:
+def scatter(
+    name: str,
+    title: str,
+    note: str,
+    points: Sequence[Point],
+    x_label: str,
+    unit: str,
+    y_label: str,
+    front: bool = False,
+) -> Figure:
     """Score against one quantity, on a logarithmic axis. `front` draws the Pareto front, else series are joined."""
     left, right, top, bottom = _PLOT
     x = logarithmic([p.x for p in points], left, right)
     ends = [end for p in points for end in (p.y, p.low, p.high) if end is not None]
-    y = linear(ends, bottom, top, (0.0, 100.0) if 0 <= min(ends) and max(ends) <= 100 else (-1e9, 1e9))
+    y = linear(ends, bottom, top)
     best = pareto(points) if front else []
     spots = [(x(p.x), y(p.y)) for p in points]
     labels = _label_places(spots)
@@ -105,7 +114,11 @@ def _series(points: Sequence[Point], spots: Sequence[tuple[float, float]]) -> li
 
 def _label_places(spots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Where each point's letter stands: the nearest free place around it, right first."""
-    offsets = [(d * dx, d * dy) for d in (12, 20, 28) for dx, dy in ((1, 0), (0.8, -0.8), (0.8, 0.8), (-1, 0), (-0.8, -0.8), (-0.8, 0.8))]
+    offsets = [
+        (d * dx, d * dy)
+        for d in (12, 20, 28)
+        for dx, dy in ((1, 0), (0.8, -0.8), (0.8, 0.8), (-1, 0), (-0.8, -0.8), (-0.8, 0.8))
+    ]
     taken = [(x, y, 5.0) for x, y in spots]
     places = []
     for x, y in spots:
@@ -131,10 +144,19 @@ def slices(name: str, title: str, note: str, groups: Sequence[tuple[str, Sequenc
         placed = [{"bar": bar, "y": round(y + 19 + 15 * i, 1)} for i, bar in enumerate(bars)]
         rows[-1]["bars"] = placed
         y += 19 + 15 * len(bars) + 11
-    return Figure(name, title, note, "slices", WIDTH, int(y + 22), {"x": x, "rows": rows, "bottom": y, "metric": metric})
+    return Figure(
+        name, title, note, "slices", WIDTH, int(y + 22), {"x": x, "rows": rows, "bottom": y, "metric": metric}
+    )
 
 
-def heatmap(name: str, title: str, note: str, columns: Sequence[str], rows: Sequence[str], cells: dict[tuple[str, str], tuple[float, int]]) -> Figure:
+def heatmap(
+    name: str,
+    title: str,
+    note: str,
+    columns: Sequence[str],
+    rows: Sequence[str],
+    cells: dict[tuple[str, str], tuple[float, int]],
+) -> Figure:
     """Depth by length: (row, column) -> (score, n). Cells that were not asked stay empty."""
     left, top = 52.0, 12.0
     width, height = (WIDTH - left - 8) / len(columns), min(34.0, 220 / len(rows))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +17,7 @@ from evalkit.scoring.summary import Metric
 
 from .board import Board, Cell, Column
 from .entries import Collection
+from .published import NONE, Beside, PublishedRow, beside
 from .plots import ColumnFigures, column_figures
 from .render import page, template
 from .scales import Scale, linear
@@ -56,23 +57,32 @@ class Place:
         return _url(f"samples/{cell.entry.name}/index.html")
 
 
-def write(collection: Collection, board: Board, published: dict[Column, list[Any]], out: Path, results: Path) -> list[Path]:
+def write(collection: Collection, board: Board, out: Path, results: Path, published: bool = True) -> list[Path]:
     """Write all views; returns the files in the order in which they are worth opening."""
     figures = {column: column_figures(board, column) for column in board.columns}
     (out / "figures").mkdir(parents=True, exist_ok=True)
     for drawn in figures.values():
         for figure in drawn.all():
             write_atomically(out / "figures" / f"{figure.name}.svg", figure.svg(standalone=True) + "\n")
-    values = _values(collection, board, published, figures, out, results)
+    metrics = {column: _metrics(board.of(column)) for column in board.columns}
+    stated = beside(board, metrics) if published else dict.fromkeys(board.columns, NONE)
+    values = _values(collection, board, stated, figures, out, results)
     html = page("leaderboard.html.jinja", ("page.css", "figures.css"), "leaderboard.js", **values)
     files = [out / "leaderboard.html", out / "leaderboard.md", out / "leaderboard.csv"]
     write_atomically(files[0], html)
     write_atomically(files[1], template("leaderboard.md.jinja").render(**values))
-    write_atomically(files[2], table(board))
+    write_atomically(files[2], table(board, stated))
     return files
 
 
-def _values(collection: Collection, board: Board, published: dict[Column, list[Any]], figures: dict[Column, ColumnFigures], out: Path, results: Path) -> dict[str, Any]:
+def _values(
+    collection: Collection,
+    board: Board,
+    published: dict[Column, Beside],
+    figures: dict[Column, ColumnFigures],
+    out: Path,
+    results: Path,
+) -> dict[str, Any]:
     costs = [cost for cost in COSTS if any(c.entry.efficiency.get(cost[0]) is not None for c in board.cells)]
     return {
         "board": board,
@@ -86,14 +96,9 @@ def _values(collection: Collection, board: Board, published: dict[Column, list[A
         "made": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "settings": sorted({word for row in board.rows for word in row.words}),
         "scales": {column: _whisker_scale(board.of(column)) for column in board.columns},
-        "others": {column: _other_metrics(board.of(column)) for column in board.columns},
+        "others": {column: _metrics(board.of(column))[1:] for column in board.columns},
         "metric_of": _metric,
     }
-
-
-def published_beside(board: Board) -> dict[Column, list[Any]]:
-    """Published scores of the benchmarks on the board."""
-    return {}
 
 
 def _whisker_scale(cells: Sequence[Cell]) -> Scale:
@@ -103,19 +108,22 @@ def _whisker_scale(cells: Sequence[Cell]) -> Scale:
     return linear(ends or [0.0, 100.0], 4.0, 156.0)
 
 
-def _other_metrics(cells: Sequence[Cell]) -> list[str]:
-    """The protocol's further metrics over all questions."""
+def _metrics(cells: Sequence[Cell]) -> list[str]:
+    """The protocol's metrics over all questions, the headline first."""
     names = (row.metric for cell in cells for row in cell.entry.scores.rows if not row.group)
-    return [name for name in dict.fromkeys(names) if name != cells[0].column.metric]
+    return list(dict.fromkeys([cells[0].column.metric, *names]))
 
 
 def _metric(cell: Cell, name: str) -> Metric | None:
     return next((row for row in cell.entry.scores.rows if row.metric == name and not row.group), None)
 
 
-def table(board: Board) -> str:
-    """leaderboard.csv: one row a run, in the order of the board."""
+def table(board: Board, published: Mapping[Column, Beside]) -> str:
+    """leaderboard.csv: one row a run, in the order of the board, then one for each published number."""
     rows = [_csv_row(cell) for column in board.columns for cell in board.of(column)]
+    rows += [
+        row for column in board.columns for stated in _all(published[column]) for row in _published_rows(column, stated)
+    ]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
@@ -135,6 +143,22 @@ def _csv_row(cell: Cell) -> dict[str, Any]:
         "limit": entry.limit, "remarks": "; ".join(entry.remarks),
     }  # fmt: skip
     return {**names, **score, **{key: entry.efficiency.get(key) for key, _, _ in COSTS}}
+
+
+def _all(published: Beside) -> list[PublishedRow]:
+    return [*published.same, *published.other]
+
+
+def _published_rows(column: Column, row: PublishedRow) -> list[dict[str, Any]]:
+    """A published number knows neither its interval nor, often, its protocol: those cells stay empty."""
+    s = row.stated
+    names = {"benchmark": column.benchmark, "split": s.split, "protocol": s.protocol, "kind": "published"}
+    names |= {"model": s.model, "settings": s.setting, "run": s.source}
+    remark = "; ".join(part for part in ("second hand" if s.second_hand else "", s.note) if part)
+    return [
+        {**names, "metric": metric, "value": value, "frames": s.frames, "remarks": remark}
+        for metric, value in row.values.items()
+    ]
 
 
 def _url(path: str) -> str:

@@ -1,5 +1,5 @@
 """Which figures a board has: for each column what accuracy costs, how it moves with frames and compression, its
-slices, and the needle grid where there is one."""
+slices, and the needle grid where there is one. Runs that were limited on purpose are not drawn."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _AXES = (
 
 
 def column_figures(board: Board, column: Column) -> ColumnFigures:
-    cells = [cell for cell in board.of(column) if cell.entry.scores.headline.value is not None]
+    cells = [c for c in board.of(column) if c.entry.scores.headline.value is not None and c.entry.limit is None]
     cost = [figure for axis in _AXES if (figure := _against(axis, column, cells))]
     return ColumnFigures(cost, _slices(column, cells), _needles(column, cells))
 
@@ -86,7 +86,15 @@ def _point(axis: _Axis, cell: Cell, value: float) -> Point:
     if axis.setting == "compression":  # at ratio 1 the mechanism is off, and has no other settings
         sections = {k.rpartition(".")[0] for k in cell.row.settings if k.endswith(".compression")}
         others = {k: v for k, v in others.items() if not any(k.startswith(f"{section}.") for section in sections)}
-    return Point(cell.row.letter, value, headline.value, headline.low, headline.high, title, repr(sorted(others.items(), key=repr)))
+    return Point(
+        cell.row.letter,
+        value,
+        headline.value,
+        headline.low,
+        headline.high,
+        title,
+        repr(sorted(others.items(), key=repr)),
+    )
 
 
 def _slices(column: Column, cells: Sequence[Cell]) -> list[Figure]:
@@ -100,11 +108,23 @@ def _slices(column: Column, cells: Sequence[Cell]) -> list[Figure]:
             for row in cell.entry.scores.rows:
                 if row.group == group and row.metric == metric and row.value is not None:
                     told = f"{cell.row.letter}: {cell.row.title}. {row.label}: {numbers.score(row.value)} [{numbers.interval(row.low, row.high)}], n {row.n}"
-                    labels.setdefault(row.label, []).append(Bar(cell.row.letter, row.value, row.low, row.high, row.n, told))
+                    labels.setdefault(row.label, []).append(
+                        Bar(cell.row.letter, row.value, row.low, row.high, row.n, told)
+                    )
         if labels:
-            rest = f" The first {MOST_BARS} of {len(cells)} runs; all are in scores.csv." if len(cells) > MOST_BARS else ""
+            rest = (
+                f" The first {MOST_BARS} of {len(cells)} runs; all are in scores.csv." if len(cells) > MOST_BARS else ""
+            )
             note = f"{metric} with 95% intervals.{rest} Differences between slices are hypotheses: many are tested at once."
-            figures.append(slices(f"{column.id}-by-{_file(group)}", f"By {group}, {_where(column)}", note, list(labels.items()), metric))
+            figures.append(
+                slices(
+                    f"{column.id}-by-{_file(group)}",
+                    f"By {group}, {_where(column)}",
+                    note,
+                    list(labels.items()),
+                    metric,
+                )
+            )
     return figures
 
 

@@ -29,12 +29,15 @@ class Rank:
 
 
 def ranks(entries: Sequence[Entry]) -> list[Rank | None]:
-    """One rank for each run of the same benchmark and protocol; None for runs that are not whole, or without a score.
+    """One rank for each run of the same benchmark and protocol; None for runs that are not whole, without a score, or
+    alone.
 
     Two runs differ where the clustered interval of their paired difference leaves out 0 and the exact test agrees after
     Holm's correction over all pairs; where they share no questions, where their intervals do not overlap.
     """
     fit = [i for i, entry in enumerate(entries) if entry.whole and entry.scores.headline.value is not None]
+    if len(fit) < 2:
+        return [None] * len(entries)
     better, worse = dict.fromkeys(fit, 0), dict.fromkeys(fit, 0)
     for winner, loser in _sure([entries[i] for i in fit]):
         better[fit[loser]] += 1
@@ -44,8 +47,6 @@ def ranks(entries: Sequence[Entry]) -> list[Rank | None]:
 
 def _sure(entries: Sequence[Entry]) -> Iterator[tuple[int, int]]:
     """(winner, loser) of each pair whose difference is more than noise."""
-    if len(entries) < 2:
-        return
     records = [entry.records() for entry in entries]
     questions = [{record.question for record in run} for run in records]
     metric, unit = entries[0].headline_rule()

@@ -23,15 +23,15 @@ class Scale:
         return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
 
 
-def linear(values: Sequence[float], start: float, end: float, within: tuple[float, float] = (-math.inf, math.inf)) -> Scale:
-    """Around the values, widened to round ticks, but never beyond `within`."""
+def linear(values: Sequence[float], start: float, end: float) -> Scale:
+    """Around the values, with a margin; round ticks inside."""
     low, high = min(values), max(values)
-    if high - low < 1e-9:
-        low, high = low - (abs(low) or 1) * 0.05, high + (abs(high) or 1) * 0.05
-    step = _round_step((high - low) / 4)
-    low, high = max(math.floor(low / step) * step, within[0]), min(math.ceil(high / step) * step, within[1])
-    count = round((high - low) / step)
-    return Scale(low, high, start, end, tuple(round(low + i * step, 10) for i in range(count + 1)))
+    margin = 0.07 * (high - low) or 0.05 * (abs(high) or 1.0)
+    low, high = low - margin, high + margin
+    step = _round_step((high - low) / 5)
+    first = math.ceil(low / step)
+    ticks = tuple(round(i * step, 10) for i in range(first, math.floor(high / step) + 1))
+    return Scale(low, high, start, end, ticks)
 
 
 def logarithmic(values: Sequence[float], start: float, end: float) -> Scale:

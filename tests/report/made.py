@@ -144,7 +144,15 @@ def simulate(made: Made, shape: Shape) -> list[Record]:
     return records
 
 
-def _record(made: Made, place: tuple[int, int], label: Mapping[str, str], gold: str, reply: str, cost: Mapping[str, Any], own: np.random.Generator) -> Record:
+def _record(
+    made: Made,
+    place: tuple[int, int],
+    label: Mapping[str, str],
+    gold: str,
+    reply: str,
+    cost: Mapping[str, Any],
+    own: np.random.Generator,
+) -> Record:
     v, q = place
     options = [OBJECTS[(v + q + i) % len(OBJECTS)] for i in range(4)]
     lines = "\n".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=True))
@@ -219,7 +227,7 @@ def gallery(results: Path) -> list[Path]:
     ]  # fmt: skip
     runs = [Made(LVBench(), model, "videoxl2", ability, 10 + i) for i, (model, ability) in enumerate(sweep)]
     runs += [Made(MLVU(), model, "videoxl2", ability + 0.9, 30 + i) for i, (model, ability) in enumerate(sweep[1:6:2])]
-    runs.append(Made(LVBench(), Constant(name="Always A", reply="A"), "constant", -1.2, 50))
+    runs.append(Made(LVBench(), Constant(name="Uniform 32", frames=32), "uniform32", -0.25, 50))
     runs.append(Made(MLVU(protocol="video_xl_2"), settings(256), "videoxl2", 1.0, 51, fail=(3, 4, 5, 400)))
     runs.append(Made(LVBench(), settings(1024), "videoxl2", 0.3, 52, limit=60))
     runs.append(Made(MLVU(), VideoXL2Mini(), "videoxl2_mini", -0.7, 53, source="mini"))

@@ -7,15 +7,16 @@ function value(row, index) {
 }
 
 function sortBy(table, index, kind, direction) {
-  const body = table.tBodies[0];
   const sign = direction === "ascending" ? 1 : -1;
-  const rows = [...body.rows].sort((a, b) => {
+  const order = (a, b) => {
     const x = value(a, index), y = value(b, index);
     if (kind === "text") return sign * x.localeCompare(y, undefined, { numeric: true });
     if (x === "" || y === "" || isNaN(x) || isNaN(y)) return (x === "" || isNaN(x)) - (y === "" || isNaN(y));
     return sign * (Number(x) - Number(y));
-  });
-  body.append(...rows);
+  };
+  for (const body of table.tBodies) {  // own and published scores stay apart
+    body.append(...[...body.rows].filter((row) => row.dataset.row).sort(order));
+  }
 }
 
 function makeSortable(table) {
@@ -48,7 +49,7 @@ function makeFilters(form) {
     document.querySelectorAll("tr[data-row]").forEach((row) => {
       const fits = (!setting || row.dataset.settings.split("\n").includes(setting)) &&
         (!needle || row.dataset.text.toLowerCase().includes(needle));
-      if (!fits) off.add(row.dataset.row); else rows.add(row.dataset.row);
+      if (row.dataset.row !== "published") (fits ? rows : off).add(row.dataset.row);
       row.hidden = !fits || (row.dataset.benchmark !== undefined && !inColumn(row));
     });
     document.querySelectorAll("svg [data-row]").forEach((mark) => {

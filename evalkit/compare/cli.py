@@ -1,0 +1,61 @@
+"""The command: what differs between runs, by how much they differ, and whether that is more than chance."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from evalkit.errors import EvalkitError, RunError
+
+EPILOG = """\
+A run is a folder results/<task>/<model>/<key>. The first run is the one that the others are compared with. Intervals
+are 95%, paired and clustered by video; p-values are exact (McNemar), Holm-adjusted over slices and over pairs of runs.
+Exit code 0: compared, whatever the verdict. 1: the runs cannot be compared.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = parser().parse_args(argv)
+    try:
+        return run(arguments)
+    except EvalkitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m evalkit.compare",
+        description="A verdict on two or more runs of the same benchmark.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, two or more")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE, every changed question too")
+    made.add_argument("--markdown", action="store_true", help="print Markdown")
+    made.add_argument("--show", type=int, default=5, metavar="N", help="changed questions to name (default: 5)")
+    made.add_argument(
+        "--plugins",
+        nargs="*",
+        default=[],
+        metavar="PACKAGE",
+        help="packages beside evalkit whose tasks the runs' configurations may name",
+    )
+    return made
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from . import show
+    from .study import study
+
+    made = study(arguments.runs, tuple(arguments.plugins))
+    if arguments.json:
+        try:
+            arguments.json.write_text(json.dumps(made.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"{arguments.json} cannot be written ({error.strerror}).") from None
+    show.markdown(made, arguments.show) if arguments.markdown else show.terminal(made, arguments.show)
+    return 0

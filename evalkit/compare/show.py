@@ -1,0 +1,139 @@
+"""A comparison in words: for a terminal, or as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evalkit.scoring.compare import Delta
+
+from .study import Pair, Study
+
+
+@dataclass(frozen=True)
+class Table:
+    """`numbers`: how many of the last columns are numbers."""
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numbers: int
+
+
+def terminal(made: Study, show: int) -> None:
+    """Plain text where nobody watches, colours on a terminal that wants them."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)
+    console.print(Text(_title(made), style="bold"))
+    for side in made.sides:
+        console.print(Text(f"  {side.letter}  {_side(made, side.letter)}"), soft_wrap=True)
+    for table in _tables(made):
+        shown = RichTable(title=Text(table.title, style="bold"), title_justify="left", show_edge=False, pad_edge=False)
+        for i, head in enumerate(table.heads):
+            shown.add_column(Text(head), justify="right" if i >= len(table.heads) - table.numbers else "left")
+        for row in table.rows:
+            shown.add_row(*(Text(cell) for cell in row))
+        console.print()
+        console.print(shown)
+    console.print()
+    if made.warning:
+        console.print(Text(f"warning: {made.warning}", style="yellow"), soft_wrap=True)
+    for line in [*made.notes, *_changed(made, show)]:
+        console.print(Text(line), soft_wrap=True)
+    console.print(Text(made.verdict, style="bold"), soft_wrap=True)
+
+
+def markdown(made: Study, show: int) -> None:
+    """The same as Markdown, on stdout."""
+    print(f"## {_title(made)}\n")
+    for side in made.sides:
+        print(f"- **{side.letter}** {_cell(_side(made, side.letter))}")
+    print(f"\n**{_cell(made.verdict)}**\n")
+    if made.warning:
+        print(f"> **Warning:** {_cell(made.warning)}\n")
+    for table in _tables(made):
+        print(f"### {table.title}\n")
+        print("| " + " | ".join(map(_cell, table.heads)) + " |")
+        print("|" + " --- |" * (len(table.heads) - table.numbers) + " ---: |" * table.numbers)
+        for row in table.rows:
+            print("| " + " | ".join(map(_cell, row)) + " |")
+        print()
+    for line in [*made.notes, *_changed(made, show)]:
+        print(f"- {_cell(line)}")
+
+
+def _title(made: Study) -> str:
+    entry = made.sides[0].entry
+    protocols = ", ".join(dict.fromkeys(side.entry.protocol for side in made.sides))
+    return f"{entry.benchmark} ({entry.split}), protocol {protocols}"
+
+
+def _side(made: Study, letter: str) -> str:
+    side = next(side for side in made.sides if side.letter == letter)
+    scores = side.entry.scores
+    h = scores.headline
+    score = f"{h.metric} {h.value:.2f}" if h.value is not None else "answers hidden"
+    interval = f" [{h.low:.2f}, {h.high:.2f}]" if h.low is not None and h.high is not None else ""
+    words = f"{side.words}: " if side.words else ""
+    return f"{words}{score}{interval}, n {h.n}, coverage {100 * scores.coverage:.1f}%, {side.entry.path}"
+
+
+def _tables(made: Study) -> list[Table]:
+    letters = [side.letter for side in made.sides]
+    tables = []
+    if made.differing:
+        rows = [[d.subject, d.key, *d.values] for d in made.differing]
+        tables.append(Table("What differs", ["subject", "setting", *letters], rows, 0))
+    heads = ["", "A" if len(letters) == 2 else "first", "B" if len(letters) == 2 else "second"]
+    heads += ["difference", "95% interval", "gained", "lost", "p", "p (Holm)", "would show"]
+    if len(made.pairs) > 1:
+        rows = [[f"{p.a.letter} to {p.b.letter}", *_numbers(p.comparison.headline, p.p_holm)] for p in made.pairs]
+        return [
+            *tables,
+            Table(f"{made.pairs[0].comparison.headline.metric}, all pairs, Holm over pairs", heads, rows, 9),
+        ]
+    pair = made.pairs[0]
+    overall = [row for row in pair.comparison.rows if not row.group]
+    tables.append(Table("All questions", heads, [[row.metric, *_numbers(row, row.p_holm)] for row in overall], 9))
+    for group in dict.fromkeys(row.group for row in pair.comparison.rows if row.group):
+        rows = [[row.label, *_numbers(row, row.p_holm)] for row in pair.comparison.rows if row.group == group]
+        tables.append(Table(f"By {group}, Holm over all slices", heads, rows, 9))
+    return tables
+
+
+def _numbers(d: Delta, p_holm: float) -> list[str]:
+    interval = f"{d.low:+.2f} to {d.high:+.2f}" if d.low is not None and d.high is not None else "-"
+    would = f"{d.detectable:.1f}" if d.detectable else "-"
+    p = [f"{value:.3f}" if value >= 0.001 else "<0.001" for value in (d.p, p_holm)]
+    return [f"{d.a:.2f}", f"{d.b:.2f}", f"{d.delta:+.2f}", interval, str(d.gained), str(d.lost), *p, would]
+
+
+def _changed(made: Study, show: int) -> list[str]:
+    return [line for pair in made.pairs for line in _changed_in(pair, show)]
+
+
+def _changed_in(pair: Pair, show: int) -> list[str]:
+    c = pair.comparison
+    lines = [
+        f"{pair.a.letter} to {pair.b.letter}: {c.questions} questions in common, equal answers {100 * c.equal_answers:.1f}%"
+        f" (kappa {c.kappa:.2f})"
+    ]
+    if c.only_a or c.only_b:
+        lines.append(
+            f"left out: {c.only_a} questions that only {pair.a.letter} has, {c.only_b} that only {pair.b.letter} has"
+        )
+    for name, questions in (("gained", pair.gained), ("lost", pair.lost)):
+        if questions and show:
+            more = f", and {len(questions) - show} more" if len(questions) > show else ""
+            lines.append(f"{name} {len(questions)}: {', '.join(questions[:show])}{more}")
+    return lines
+
+
+def _cell(text: str) -> str:
+    """Text as Markdown shows it, in a table too."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("\n", " ")

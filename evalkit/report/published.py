@@ -1,0 +1,64 @@
+"""Published scores beside a column's own: apart, with protocol and source, and never ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from evalkit.published import Published, published_scores
+
+from .board import Board, Column
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """What one source says of one model: `values` by metric. `same`: asked and scored by the column's protocol, as far
+    as the source says."""
+
+    stated: Published
+    values: Mapping[str, float]
+    same: bool
+
+    @property
+    def title(self) -> str:
+        return " · ".join(part for part in (self.stated.model, self.stated.setting) if part)
+
+    @property
+    def words(self) -> list[str]:
+        """How the score came about, as far as that is known."""
+        s = self.stated
+        words = [s.setting, f"protocol {s.protocol}" if s.protocol else "protocol not stated"]
+        words.append(f"at most {s.frames} frames" if s.frames else "frames not stated")
+        words.append({"none": "no subtitles", "with": "with subtitles"}.get(s.subtitles, ""))
+        return [word for word in words if word]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The published rows of a column: comparable ones, and those of another protocol or of none stated."""
+
+    same: list[PublishedRow]
+    other: list[PublishedRow]
+
+
+NONE = Beside([], [])
+
+
+def beside(board: Board, metrics: Mapping[Column, Sequence[str]]) -> dict[Column, Beside]:
+    """For each column the published rows of its benchmark and split, best first; `metrics` are the ones it shows. A
+    miniature has none."""
+    return {column: NONE if column.miniature else _beside(column, metrics[column]) for column in board.columns}
+
+
+def _beside(column: Column, metrics: Sequence[str]) -> Beside:
+    found: dict[tuple[object, ...], list[Published]] = {}
+    for row in published_scores(column.task, column.split):
+        if not row.group and row.metric in metrics:
+            key = (row.model, row.setting, row.protocol, row.subtitles, row.frames, row.source)
+            found.setdefault(key, []).append(row)
+    rows = [
+        PublishedRow(stated[0], {row.metric: row.value for row in stated}, stated[0].protocol == column.protocol)
+        for stated in found.values()
+    ]
+    rows.sort(key=lambda row: [-row.values.get(metric, -1.0) for metric in metrics])
+    return Beside([row for row in rows if row.same], [row for row in rows if not row.same])
