@@ -1,0 +1,110 @@
+"""The needles of the published tests, in the layouts in which they are handed out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from evalkit.errors import DataError
+from evalkit.paths import cache_dir
+from evalkit.tables import Row, read_table
+
+from ._shared import first_existing
+
+
+class Needle(NamedTuple):
+    """A picture, and a question with its options inside. `answer`: a letter, a word or a number."""
+
+    id: str
+    image: Path
+    question: str
+    answer: str
+
+
+def read_needles(root: Path) -> list[Needle]:
+    """Raises DataError for a root without needles, and naming file, row and column."""
+    layouts = (
+        (("data/test-*.parquet", "test-*.parquet", "*.parquet"), _hub),
+        (("needle_datasets/dataset.json", "vision_niah/needle_datasets/dataset.json", "dataset.json"), _longva),
+        (("qa/qa.json", "datas/qa/qa.json", "NIAH/datas/qa/qa.json", "qa.json"), _video_xl),
+        (("niah-coco-singlehop_20.json", "*/niah-coco-singlehop_20.json", "*/*/niah-coco-singlehop_20.json"), _flash),
+    )
+    for places, read in layouts:
+        for place in places:
+            if files := sorted(root.glob(place)):
+                return _checked([needle for file in files for needle in read(file)], files[0])
+    raise DataError(
+        f"{root} holds no needles: expected data/test-*.parquet (LongVA, from the hub), needle_datasets/dataset.json "
+        "(LongVA's repository), qa/qa.json (Video-XL) or niah-coco-singlehop_20.json (VideoChat-Flash)."
+    )
+
+
+def _checked(needles: list[Needle], file: Path) -> list[Needle]:
+    if not needles:
+        raise DataError(f"{file} holds no needles.")
+    missing = [needle.image for needle in needles if not needle.image.is_file()]
+    if missing:
+        raise DataError(f"{file}: {len(missing)} of {len(needles)} needles have no picture, {missing[0]} among them.")
+    return needles
+
+
+def _hub(file: Path) -> Iterable[Needle]:
+    """Pictures inside the table are written to the cache once, by their content."""
+    for row in read_table(file):
+        yield Needle(f"needle{row.number - 1}", _saved(row), row.text("question"), row.text("answer"))
+
+
+def _saved(row: Row) -> Path:
+    picture: Any = row["image"]
+    if isinstance(picture, dict):  # as stored: {bytes, path}
+        content, suffix = picture.get("bytes"), Path(picture.get("path") or "x.png").suffix
+    elif hasattr(picture, "save"):  # as decoded by datasets
+        buffer = BytesIO()
+        picture.convert("RGB").save(buffer, "PNG")
+        content, suffix = buffer.getvalue(), ".png"
+    else:
+        content, suffix = None, ""
+    if not isinstance(content, bytes):
+        raise row.error("image", "expected a picture")
+    path = cache_dir() / "needles" / f"{sha256(content).hexdigest()[:20]}{suffix}"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{sha256(str(row.path).encode()).hexdigest()[:8]}.part")
+        part.write_bytes(content)
+        part.replace(path)
+    return path
+
+
+def _longva(file: Path) -> Iterable[Needle]:
+    for row in read_table(file):
+        name = row.text("path")
+        image = first_existing(file.parent / "images" / name, file.parent / name)
+        yield Needle(Path(name).stem, image, row.text("prompt"), str(row["answer"]))
+
+
+def _flash(file: Path) -> Iterable[Needle]:
+    for row in read_table(file):
+        name = row.text("image")
+        image = first_existing(file.parent / name, file.parent.parent / name, file.parent.parent / "source_data" / name)
+        yield Needle(f"needle{row['id']}", image, row.text("question"), row.text("answer"))
+
+
+def _video_xl(file: Path) -> Iterable[Needle]:
+    """Three lists of one length."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        lists = [content[key] for key in ("needle", "retrieval_question", "answer")]
+        rows = list(zip(*lists, strict=True))
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(
+            f"{file}: expected the lists needle, retrieval_question and answer, of one length ({error})."
+        ) from None
+    for name, question, answer in rows:
+        if not all(isinstance(value, str) for value in (name, question, answer)):
+            raise DataError(f"{file}: expected texts, found {(name, question, answer)!r}.")
+        image = first_existing(file.parent.parent / "needles" / name, file.parent / "needles" / name)
+        yield Needle(Path(name).stem, image, question, answer)
