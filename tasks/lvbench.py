@@ -20,7 +20,7 @@ from evalkit.tables import Row, read_table
 from evalkit.task import HubData, Protocol, Split, Task
 from evalkit.types import Clip, Decoding, FramePlan, Question, Record, Video
 
-from ._inlined import inlined, split_inlined
+from ._inlined import inlined, split_inlined, verbatim
 from ._shared import LETTERS, dotted, first_existing
 
 _NESTED = "video_info.meta.jsonl"
@@ -38,11 +38,11 @@ _LETTER_ONLY = "Answer with the option's letter from the given choices directly.
 
 
 def _official(clip: Clip, q: Question, plan: FramePlan) -> str:
-    return inlined(q.text, q.options)
+    return inlined(q)
 
 
 def _lmms_eval(clip: Clip, q: Question, plan: FramePlan) -> str:
-    return f"{inlined(q.text, q.options)}\nAnswer the question with the option letter"
+    return f"{inlined(q)}\nAnswer the question with the option letter"
 
 
 def _lettered_twice(clip: Clip, q: Question, plan: FramePlan) -> str:
@@ -135,7 +135,8 @@ def _from_nested(row: Row, root: Path) -> Clip:
     for value in row["qa"]:
         qa = Row(value, row.path, row.number)
         text, options = split_inlined(qa)
-        questions.append(Question(str(qa["uid"]), text, options, _letter(qa, options), groups=_groups(qa, kind)))
+        meta = verbatim(qa, text, options)
+        questions.append(Question(str(qa["uid"]), text, options, _letter(qa, options), "", _groups(qa, kind), meta))
     minutes = (row.get("video_info") or {}).get("duration_minutes")
     video = Video(key, _video_path(root, key), duration_s=60.0 * minutes if minutes else None)
     return Clip(video, tuple(questions))
@@ -146,15 +147,17 @@ def _from_flat(row: Row, root: Path) -> Clip:
     VideoChat-Flash's (`video`, `candidates` with their letters, the right candidate as answer)."""
     name = Path(row.text("video_path" if "video_path" in row.values else "video"))
     key = name.stem if name.suffix in _SUFFIXES else name.name
+    meta = {}
     if "candidates" in row.values:
         text, options = row.text("question"), _unlettered(row)
     elif row.get("options"):
         text, options = row.text("question"), row.texts("options")
     else:
         text, options = split_inlined(row)
+        meta = verbatim(row, text, options)
     kind = row.get("type", "")
     id = str(row.get("uid", "")) or f"{kind}{'-' if kind else ''}{row.number - 1}"
-    question = Question(id, text, options, _letter(row, options), groups=_groups(row, kind))
+    question = Question(id, text, options, _letter(row, options), groups=_groups(row, kind), meta=meta)
     return Clip(Video(key, _video_path(root, key)), (question,))
 
 
