@@ -46,7 +46,7 @@ def pool(store: KVStore, compression: int) -> Pooled:
     if any(count % compression for count in layout.visual):
         starts = zip(layout.visual_rows, kept.visual, strict=False)
         rows = [row for start, count in starts for row in range(start, start + count * compression)]
-        source = torch.tensor(rows, device=visual.home)
+        source = torch.tensor(rows, dtype=torch.int64, device=visual.home)
 
     def mean(x: Tensor) -> Tensor:
         out = x.new_empty(visual.layers, visual.heads, kept.visual_tokens, visual.dim)

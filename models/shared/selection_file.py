@@ -37,7 +37,8 @@ class Entry:
 @dataclass
 class SelectionFile(Relevance):
     """`on_miss`: "error" raises ModelError(no_selection) for a question without a row; "dense" reads everything, and
-    says so in the reply. `chunk_groups` and `compression` override those of the file. A key with rows that differ counts as missing: nothing tells which is meant."""
+    says so in the reply (the authors' code moreover prefills such questions without chunk windows). A key with rows
+    that differ counts as missing: nothing tells which is meant. `chunk_groups` and `compression` override the file's."""
 
     file: str
     on_miss: str = "error"

@@ -35,7 +35,7 @@ def config(**sizes: Any) -> Qwen2Config:
 
 
 def pair(seed: int = 0, **sizes: Any) -> tuple[Qwen2Decoder, Qwen2ForCausalLM]:
-    """Our decoder and transformers' with the same random weights, enlarged so that attention is sharp and mistakes show."""
+    """Our decoder and transformers' with the same random weights, large enough for mistakes to show."""
     torch.manual_seed(seed)
     theirs = Qwen2ForCausalLM(config(**sizes)).eval().requires_grad_(False)
     for name, weight in theirs.named_parameters():
