@@ -100,6 +100,11 @@ def test_what_a_question_carries(root: Path) -> None:
     assert clip.video.path == root / "videos" / "AAAA2.mp4"
 
 
+def test_time_r1_states_the_durations(tmp_path: Path) -> None:
+    time_r1(tmp_path)
+    assert {q.meta["duration_s"] for q in asked(at(CharadesSTA(), tmp_path)).values()} == {30.0}
+
+
 def test_ids_do_not_depend_on_captions(root: Path) -> None:
     found = asked(mini(root))
     assert [id for id in found if id.startswith("BBBB3")] == [f"BBBB3_{k}" for k in range(5)]

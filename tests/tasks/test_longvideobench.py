@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from evalkit.errors import ConfigError, DataError, SampleError
@@ -155,13 +155,16 @@ def slowly(lines: Sequence[Line], times_s: Sequence[float]) -> tuple[Cue, ...]:
     return tuple(cues)
 
 
-seconds = st.floats(-20, 60) | st.integers(-20, 60).map(float) | st.integers(-40, 120).map(lambda halves: halves / 2)
-
-
-@given(
-    st.lists(st.builds(Line, seconds, seconds, st.text(max_size=3)), max_size=12),
-    st.lists(seconds.filter(lambda t: t >= 0), max_size=30).map(sorted),
+seconds = st.floats(-20, 60) | st.integers(-40, 120).map(lambda halves: halves / 2)
+lengths = st.floats(-1, 4) | st.integers(-2, 8).map(lambda halves: halves / 2)
+lines_of_any_length = st.builds(
+    lambda at, length, text: Line(at, at + length, text), seconds, lengths, st.text(max_size=3)
 )
+
+
+@given(st.lists(lines_of_any_length, max_size=12), st.lists(seconds, max_size=30).map(sorted))
+@example([Line(1.2, 2.7, "longer than a second, and between two frames")], [1.0, 3.0])
+@example([Line(1.2, 2.2, "a second, and between two frames")], [1.0, 1.19, 2.21])
 def test_interleaving_is_the_published_loop(lines: list[Line], times_s: list[float]) -> None:
     assert interleave(lines, times_s) == slowly(lines, times_s)
 
@@ -340,6 +343,7 @@ def test_golden_prompts(tmp_path: Path, sample: dict[str, Any], text: str) -> No
 def test_times_of_the_subtitles_in_the_prompt() -> None:
     assert spread(3.9, 512) == [0.0, 1.0, 2.0]
     assert spread(512.0, 512) == [float(i) for i in range(512)]
+    assert spread(512.5, 512)[-1] == 512.5 / 512 * 511
     assert spread(1024.0, 512) == [2.0 * i for i in range(512)]
 
 
