@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 import evalkit
 
 from .info import BackendFailed
+from .stream import Closed, QueuedStream
 from .wire import Hangup, Silence, receive
 
 PARENT_FOLDER = os.fspath(os.path.dirname(os.path.dirname(os.path.abspath(evalkit.__file__))))  # noqa: PTH100, PTH120
@@ -45,12 +47,15 @@ class Worker:
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        self.idle = True
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     def start(self, job: dict[str, Any]) -> None:
+        """Hand over a job; `idle` is to be set when its last message has come."""
+        self.idle = False
         try:
             self._stdin.write(json.dumps(job).encode() + b"\n")
         except BrokenPipeError:
@@ -81,3 +86,44 @@ class Worker:
         self._process.wait()
         for file in (self._stdin, self._stdout, self._log):
             file.close()
+
+
+class WorkerPool:
+    """Workers by the stream they fill. Idle ones are used again; one left in the middle of a video is ended."""
+
+    def __init__(self) -> None:
+        self._idle: list[Worker] = []
+        self._busy: dict[QueuedStream, Worker] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def take(self, stream: QueuedStream) -> Worker:
+        """Raises Closed."""
+        with self._lock:
+            if self._closed:
+                raise Closed
+            worker = self._busy[stream] = self._idle.pop() if self._idle else Worker()
+            return worker
+
+    def give_back(self, worker: Worker, stream: QueuedStream) -> None:
+        with self._lock:
+            del self._busy[stream]
+            if worker.idle and not self._closed:
+                self._idle.append(worker)
+                return
+        worker.end()
+
+    def busy(self) -> list[int]:
+        """Process ids of the workers that are decoding."""
+        with self._lock:
+            return [worker.pid for worker in self._busy.values()]
+
+    def close(self) -> None:
+        """End all workers and close their streams."""
+        with self._lock:
+            self._closed = True
+            streams, idle, self._idle = list(self._busy), self._idle, []
+        for stream in streams:
+            stream.close()
+        for worker in idle:
+            worker.end()

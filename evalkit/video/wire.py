@@ -14,6 +14,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from evalkit.types import FramePlan
+
 LENGTH = struct.Struct("<I")
 LONGEST = 1 << 26
 
@@ -68,6 +70,17 @@ def _read(pipe: IO[bytes], into: bytearray | memoryview, timeout_s: float | None
             raise Hangup
         rest = rest[got:]
     return into
+
+
+def plan_from(fields: dict[str, Any]) -> FramePlan:
+    """A plan as JSON gives it back; other fields of the message are left alone."""
+    return FramePlan(
+        indices=tuple(fields["indices"]),
+        times_s=tuple(fields["times_s"]),
+        native_fps=fields["native_fps"],
+        frame_count=fields["frame_count"],
+        rule=fields["rule"],
+    )
 
 
 class Heartbeat:

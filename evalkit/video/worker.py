@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
@@ -81,11 +82,7 @@ def _decode(job: dict[str, Any], pipe: IO[bytes]) -> None:
         {
             "type": "plan",
             "decoder": backend.name,
-            "indices": plan.indices,
-            "times_s": plan.times_s,
-            "native_fps": plan.native_fps,
-            "frame_count": plan.frame_count,
-            "rule": plan.rule,
+            **asdict(plan),
             "seconds": time.perf_counter() - started,
         },
     )

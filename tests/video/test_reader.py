@@ -19,7 +19,7 @@ from PIL import Image
 
 from evalkit.errors import ConfigError, VideoError
 from evalkit.types import FrameRequest, FrameStream, Video
-from evalkit.video import reader as reader_module
+from evalkit.video import fill as fill_module
 from evalkit.video import settings as settings_module
 from evalkit.video.reader import FrameReader
 from evalkit.video.settings import VideoSettings
@@ -44,10 +44,6 @@ def big(corpus: Corpus) -> Path:
 
 def frames_of(stream: FrameStream, size: int = 7) -> np.ndarray:
     return np.concatenate(list(stream.batches(size)))
-
-
-def worker_pids(reader: FrameReader) -> list[int]:
-    return [w.pid for w in (*reader._idle, *reader._busy.values())]
 
 
 def test_frames_batches_and_what_they_took(reader: FrameReader, corpus: Corpus) -> None:
@@ -130,10 +126,10 @@ def disturb(reader: FrameReader, sign: signal.Signals, once: bool) -> threading.
 
     def run() -> None:
         while not stop.is_set():
-            for worker in list(reader._busy.values()):
-                if worker.pid not in seen:
-                    seen.add(worker.pid)
-                    os.kill(worker.pid, sign)
+            for pid in reader._pool.busy():
+                if pid not in seen:
+                    seen.add(pid)
+                    os.kill(pid, sign)
                     if once:
                         return
             time.sleep(0.002)
@@ -151,7 +147,7 @@ def test_a_decoder_that_dies_or_hangs_is_replaced(big: Path, sign: signal.Signal
         stream = reader.open(Video("v", big), ALL)
         batches = stream.batches(3)
         got = [next(batches)]
-        os.kill(worker_pids(reader)[0], sign)
+        os.kill(reader._pool.busy()[0], sign)
         started = time.monotonic()
         got += batches
         assert time.monotonic() - started < 8
@@ -187,13 +183,13 @@ def test_frames_of_two_decoders_are_not_mixed_where_they_differ(corpus: Corpus) 
         batches = stream.batches(1)
         for _ in range(20):
             next(batches)
-        os.kill(worker_pids(reader)[0], signal.SIGKILL)
+        os.kill(reader._pool.busy()[0], signal.SIGKILL)
         with pytest.raises(VideoError, match="the other decoder disagrees about frame"):
             list(batches)
 
 
 def test_without_decord_a_crash_is_an_error(big: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "decord_installed", lambda: False)
+    monkeypatch.setattr(fill_module, "decord_installed", lambda: False)
     with FrameReader(VideoSettings(workers=1, queue_mb=1)) as reader:
         stop = disturb(reader, signal.SIGKILL, once=True)
         with pytest.raises(VideoError) as error:
@@ -216,9 +212,9 @@ def test_frames_nobody_wants_stop_their_worker(big: Path, reader: FrameReader) -
         next(stream.batches(2))
         stream.close()  # type: ignore[attr-defined]
         deadline = time.monotonic() + 5
-        while small._busy and time.monotonic() < deadline:
+        while small._pool.busy() and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert not small._busy
+        assert not small._pool.busy()
         with pytest.raises(VideoError):
             next(stream.batches(2))
 
@@ -248,7 +244,7 @@ CHILD = """
     streams = reader.open_ahead([(Video("v", {path!r}), FrameRequest("uniform", 40))] * 3)
     next(streams)
     time.sleep(0.5)
-    print(*(w.pid for w in reader._busy.values()), flush=True)
+    print(*reader._pool.busy(), flush=True)
     time.sleep(60)
 """
 
