@@ -7,12 +7,13 @@ from that cache; each answer is graded and becomes one record.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from hashlib import sha256
 
-from evalkit.errors import SampleError
+from evalkit.errors import DataError, SampleError
 from evalkit.meter import HostPeak
 from evalkit.model import VideoCache, VideoModel
 from evalkit.task import Task
@@ -38,11 +39,17 @@ def evaluate(
     decoding: Decoding,
     labels: Labels,
 ) -> Iterator[Record]:
-    """Ask the questions of `clips`, video by video; yields one record a question as soon as it is answered."""
-    clips = list(clips)
-    wanted: Iterator[tuple[Video, FrameRequest]] = ((clip.video, request) for clip in clips)
-    for clip, frames in zip(clips, reader.open_ahead(wanted), strict=True):
-        yield from _ask_clip(task, model, clip, frames, decoding, labels)
+    """Ask the questions of `clips`, video by video; yields one record a question as soon as it is answered. Clips are
+    taken as their decoding begins, one or a few ahead of the model."""
+    decoding_now: deque[Clip] = deque()
+
+    def wanted() -> Iterator[tuple[Video, FrameRequest]]:
+        for clip in clips:
+            decoding_now.append(clip)
+            yield clip.video, request
+
+    for frames in reader.open_ahead(wanted()):
+        yield from _ask_clip(task, model, decoding_now.popleft(), frames, decoding, labels)
 
 
 def _ask_clip(
@@ -55,14 +62,14 @@ def _ask_clip(
 ) -> Iterator[Record]:
     """One prefill, one generation a question. What fails costs this clip, or this question, and is marked."""
     if isinstance(frames, SampleError):
-        yield from (_failed(task, clip, question, frames, labels) for question in clip.questions)
+        yield from (failed(task, clip, question, frames, labels) for question in clip.questions)
         return
     host = HostPeak()
     try:
         context = task.context(clip, frames)
         cache = model.prefill(context)
     except SampleError as error:
-        yield from (_failed(task, clip, question, error, labels) for question in clip.questions)
+        yield from (failed(task, clip, question, error, labels) for question in clip.questions)
         return
     finally:
         frames.close()
@@ -73,7 +80,7 @@ def _ask_clip(
             try:
                 reply = model.generate(cache, prompt, decoding)
             except SampleError as error:
-                yield _failed(task, clip, question, error, labels)
+                yield failed(task, clip, question, error, labels)
                 continue
             record = _labelled(task, clip, question, labels, started)
             _fill_answer(record, task, question, reply)
@@ -105,7 +112,7 @@ def _labelled(task: Task, clip: Clip, question: Question, labels: Labels, starte
     )
 
 
-def _failed(task: Task, clip: Clip, question: Question, error: SampleError, labels: Labels) -> Record:
+def failed(task: Task, clip: Clip, question: Question, error: SampleError, labels: Labels) -> Record:
     """A question that could not be asked or answered: no reply, no score, its cause. Never scored from error text."""
     record = _labelled(task, clip, question, labels, time.time())
     record.status = "failed"
@@ -129,6 +136,19 @@ def set_grade(record: Record, grade: Grade) -> None:
     record.rule = grade.rule
     record.valid = grade.valid
     record.note = grade.note
+    record.status = "ok" if grade.graded else "ungraded"
+
+
+def regrade(task: Task, record: Record, questions: Mapping[str, Question]) -> Record:
+    """The record with its reply graded by `task`; a question that failed stays failed."""
+    question = questions.get(record.question)
+    if question is None:
+        raise DataError(f'{task.benchmark} ({task.split}) has no question "{record.question}": was the data exchanged?')
+    groups = {name: list(labels) for name, labels in question.groups.items()}
+    record = replace(record, protocol=task.protocol, split=task.split, groups=groups, unit=question.unit)
+    if record.status != "failed" and record.reply is not None:
+        set_grade(record, task.grade(question, record.reply))
+    return record
 
 
 def _fill_cost(record: Record, cache: VideoCache, reply: Reply, frames: FrameStream) -> None:

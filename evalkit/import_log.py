@@ -19,7 +19,8 @@ from evalkit.config import identity, instantiate, plain
 from evalkit.errors import ConfigError, DataError
 from evalkit.job import say
 from evalkit.logs import Joined, Joiner, Logged, read_log
-from evalkit.replies import GradedRun, by_id, load_questions, regrade
+from evalkit.evaluate import regrade
+from evalkit.replies import GradedRun, by_id, load_questions
 from evalkit.runs import slug
 from evalkit.task import Task
 from evalkit.tools import Arguments, main
@@ -61,7 +62,13 @@ def import_log(arguments: Arguments) -> int:
 
 def _manifest(ident: dict[str, Any], task: Task, clips: list[Clip], origin: dict[str, Any]) -> dict[str, Any]:
     data = {"root": str(task.root), **provenance.data(clips)}
-    return {"identity": ident, "code": provenance.code(task, task), "data": data, "imported_from": origin, "weights": {}}
+    return {
+        "identity": ident,
+        "code": provenance.code(task, task),
+        "data": data,
+        "imported_from": origin,
+        "weights": {},
+    }
 
 
 def _report(path: Path, joined: Joined, total: int, unmatched: str) -> None:

@@ -17,7 +17,7 @@ from evalkit import provenance
 from evalkit.config import DecodingSettings, EvalConfig, identity, instantiate, plain, root_settings
 from evalkit.efficiency import efficiency
 from evalkit.errors import ConfigError, RunError
-from evalkit.evaluate import Labels
+from evalkit.evaluate import Labels, regrade
 from evalkit.executors.base import Executor, Job
 from evalkit.model import ModelSettings
 from evalkit.runs import Run, slug, write_atomically
@@ -95,6 +95,7 @@ def run(plan: Plan) -> int:
         trackers = plan.tracker.build(results)
         trackers.start(_about(plan, folder, clips, pending))
         with _interruptible() as stop:
+            _grade_waiting(plan, folder, clips)
             for record in _answers(plan, folder, pending):
                 folder.append(record)
                 trackers.record(record)
@@ -123,6 +124,16 @@ def _answers(plan: Plan, folder: Run, pending: Sequence[Clip]) -> Iterator[Any]:
     return plan.executor.run(Job(plan.task, plan.model, plan.config.video, plan.decoding, labels), pending)
 
 
+def _grade_waiting(plan: Plan, folder: Run, clips: Sequence[Clip]) -> None:
+    """Grade the answers that an earlier run had no judge for."""
+    questions = {q.id: q for clip in clips for q in clip.questions}
+    for record in list(folder.records.values()):
+        if record.status == "ungraded" and record.question in questions:
+            graded = regrade(plan.task, record, questions)
+            if graded.status == "ok":
+                folder.append(graded)
+
+
 def _finish(plan: Plan, folder: Run, clips: Sequence[Clip], trackers: Trackers, interrupted: bool) -> int:
     records = folder.settle(q.id for clip in clips for q in clip.questions)
     expected = plan.task.expected_questions() if plan.config.limit is None else None
@@ -141,8 +152,8 @@ def _finish(plan: Plan, folder: Run, clips: Sequence[Clip], trackers: Trackers, 
     if scores.coverage < plan.config.min_coverage:
         say(
             f"below coverage: {100 * scores.coverage:.1f}% of the questions were answered and graded, min_coverage "
-            f"is {100 * plan.config.min_coverage:.1f}%. Causes: field `error` of {folder.path / 'records.jsonl'}. "
-            "The same command tries the failed questions again."
+            f"is {100 * plan.config.min_coverage:.1f}%. Causes: fields `error` and `note` of {folder.path / 'records.jsonl'}. "
+            "The same command tries again what failed."
         )
         return BELOW_COVERAGE
     return OK

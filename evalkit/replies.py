@@ -11,8 +11,6 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from evalkit.efficiency import efficiency
-from evalkit.errors import DataError
-from evalkit.evaluate import set_grade
 from evalkit.job import say
 from evalkit.runs import Run, write_atomically
 from evalkit.sources import Source
@@ -34,18 +32,6 @@ def load_questions(task: Task, source: Source) -> list[Clip]:
 
 def by_id(clips: Sequence[Clip]) -> dict[str, Question]:
     return {q.id: q for clip in clips for q in clip.questions}
-
-
-def regrade(task: Task, record: Record, questions: Mapping[str, Question]) -> Record:
-    """The record with its reply graded by `task`; a failed one stays failed."""
-    question = questions.get(record.question)
-    if question is None:
-        raise DataError(f'{task.benchmark} ({task.split}) has no question "{record.question}": was the data exchanged?')
-    groups = {name: list(labels) for name, labels in question.groups.items()}
-    record = replace(record, protocol=task.protocol, split=task.split, groups=groups, unit=question.unit)
-    if record.status == "ok" and record.reply is not None:
-        set_grade(record, task.grade(question, record.reply))
-    return record
 
 
 @dataclass

@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from evalkit.config import identity, instantiate, plain
 from evalkit.errors import ConfigError, RunError
-from evalkit.replies import GradedRun, by_id, load_questions, regrade
+from evalkit.evaluate import regrade
+from evalkit.replies import GradedRun, by_id, load_questions
 from evalkit.runs import read_records
 from evalkit.tools import Arguments, main
 

@@ -87,7 +87,7 @@ class Run:
 
     def answered(self) -> set[str]:
         """Ids of the questions that need not be asked again. Failed ones are: their cause may be gone."""
-        return {question for question, record in self.records.items() if record.status == "ok"}
+        return {question for question, record in self.records.items() if record.status != "failed"}
 
     def pending(self, clips: Iterable[Clip]) -> list[Clip]:
         """The clips that have something left to ask, with only those questions."""

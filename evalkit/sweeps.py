@@ -1,5 +1,5 @@
-"""What a sweep leaves: a line for each cell, written by the cell itself wherever it ran, and a list of those that failed
-with the commands to run them."""
+"""What a sweep leaves: a line for each cell, written by the cell itself wherever it ran, and a list of those that
+failed with the commands to run them."""
 
 from __future__ import annotations
 

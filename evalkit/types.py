@@ -209,7 +209,8 @@ class Reply:
 @dataclass(frozen=True, slots=True)
 class Grade:
     """`score` in [0, 1] (judged tasks: their own scale), None when the protocol drops the question or no answer is
-    known. `values` are further named scores of the same reply (R@0.5, IoU). `rule` says how `extracted` was found."""
+    known. `values` are further named scores of the same reply (R@0.5, IoU). `rule` says how `extracted` was found.
+    `graded`: False where the answer still waits for a judge; `note` then says why."""
 
     score: float | None
     extracted: str | tuple[float, float] | None = None
@@ -217,6 +218,7 @@ class Grade:
     valid: bool = True
     values: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
+    graded: bool = True
 
 
 @dataclass(slots=True)
@@ -234,7 +236,7 @@ class Record:
     cluster: str
     groups: dict[str, list[str]]
     gold: Any
-    status: str  # ok | failed
+    status: str  # ok | failed (no reply) | ungraded (a reply that waits for its judge)
     reply: str | None = None
     extracted: Any = None
     score: float | None = None

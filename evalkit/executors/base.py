@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from evalkit.evaluate import Labels, evaluate
@@ -33,7 +33,7 @@ class Worker:
         self.model: VideoModel = job.model.build()
         self.reader = FrameReader(job.video)
 
-    def answer(self, clips: Sequence[Clip]) -> Iterator[Record]:
+    def answer(self, clips: Iterable[Clip]) -> Iterator[Record]:
         job = self.job
         yield from evaluate(
             job.task, self.model, clips, self.reader, job.model.frames_wanted(), job.decoding, job.labels

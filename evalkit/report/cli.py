@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     from evalkit.trackers.csv import rebuild_tables
 
-    from . import board, entries, leaderboard
+    from . import board, entries, leaderboard, samples
 
     results: Path = arguments.results
     out: Path = arguments.out or results
@@ -78,12 +78,15 @@ def run(arguments: argparse.Namespace) -> int:
         out.mkdir(parents=True, exist_ok=True)
         rebuild_tables(results)
         files = leaderboard.write(found, made, out, results, arguments.published)
+        missing = samples.write(made, out, arguments.thumbnails) if arguments.samples else []
     except OSError as error:
         raise RunError(
             f"{error.filename or out} cannot be written ({error.strerror}). Name another folder with --out."
         ) from None
     for reason in found.left_out:
         print(f"warning: left out: {reason}", file=sys.stderr)
+    for reason in missing:
+        print(f"warning: {reason}", file=sys.stderr)
     for file in files:
         print(file)
     return 0

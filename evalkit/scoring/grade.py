@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from evalkit.errors import EvalkitError
 from evalkit.scoring.extract import Extracted, extractor, seeded_choice
 from evalkit.scoring.reasoning import Answer, strip_reasoning
 from evalkit.scoring.spans import iou, span_parser
@@ -148,11 +149,14 @@ class Judged:
         return self.messages(question, answer.text), answer.steps
 
     def grade(self, question: Question, reply: str) -> Grade:
-        """Raises JudgeError where the judge cannot be asked: what it has judged is kept."""
+        """Where the judge cannot be asked the answer waits: the same command, or rescoring, grades it later."""
         if self.judge is None:
-            return Grade(None, note="not judged: no judge is set")
+            return Grade(None, note="not judged: no judge is set", graded=False)
         messages, steps = self.chat(question, reply)
-        judgement = self.judge.ask(messages)
+        try:
+            judgement = self.judge.ask(messages)
+        except EvalkitError as error:
+            return Grade(None, note=f"not judged: {error}", graded=False)
         scores = self.read(judgement)
         if scores is None:
             notes = (*steps, f"the judge's reply cannot be read: {judgement[:200]!r}")

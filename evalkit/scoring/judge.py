@@ -87,6 +87,7 @@ class Judge:
     cache: Path | None = None
     sleep: Callable[[float], None] = time.sleep
     calls: int = field(default=0, init=False)
+    _given_up: JudgeError | None = field(default=None, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def ask(self, messages: Messages) -> str:
@@ -95,7 +96,13 @@ class Judge:
         path = self._path(body)
         reply = _read(path)
         if reply is None:
-            reply = self._post(body)
+            if self._given_up is not None:
+                raise self._given_up  # a whole run must not wait through every retry of every answer
+            try:
+                reply = self._post(body)
+            except JudgeError as error:
+                self._given_up = error
+                raise
             _write(path, {"request": body, "endpoint": self.settings.base_url, "reply": reply})
         return reply
 

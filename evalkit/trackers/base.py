@@ -3,7 +3,6 @@ can be made again."""
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,14 +42,14 @@ class Outcome:
     interrupted: bool = False
 
 
-class Tracker(ABC):
+class Tracker:
     """Override what you need. `rebuild` names the command that makes what this tracker would have written."""
 
     rebuild = "python -m evalkit.report <results>"
 
-    def start(self, about: About) -> None: ...  # noqa: B027
-    def record(self, record: Record) -> None: ...  # noqa: B027
-    def finish(self, outcome: Outcome) -> None: ...  # noqa: B027
+    def start(self, about: About) -> None: ...
+    def record(self, record: Record) -> None: ...
+    def finish(self, outcome: Outcome) -> None: ...
 
 
 @dataclass

@@ -1,0 +1,61 @@
+"""A record as a reader wants to see it: right or wrong at a glance, and the question found in its prompt."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from evalkit.types import Record
+
+MARKS = {
+    "right": "right",
+    "partly": "partly right",
+    "wrong": "wrong",
+    "unread": "reply not read",
+    "failed": "failed",
+    "dropped": "not scored",
+}
+"""What can be said of an answer, and how it is written."""
+
+_SPECIAL = re.compile(r"<\|[^|>]*\|>|<(?:video|image)>")
+
+
+def mark(record: Record) -> str:
+    """A key of MARKS."""
+    if record.status != "ok":
+        return "failed"
+    if not record.valid and not record.score:
+        return "unread"
+    if record.score is None:
+        return "dropped"
+    return "right" if record.score >= 1 else "wrong" if record.score <= 0 else "partly"
+
+
+def gist(record: Record, longest: int = 110) -> str:
+    """The question itself, as far as it can be told from the prompt: its last line that asks, else its longest."""
+    lines = [line.strip() for line in _SPECIAL.sub("\n", record.prompt or "").splitlines() if line.strip()]
+    if not lines:
+        return record.question
+    asking = [line for line in lines if line.endswith("?")] or [line for line in lines if "?" in line]
+    found = asking[-1] if asking else max(lines, key=len)
+    found = found.removeprefix("Question:").strip()
+    return found if len(found) <= longest else f"{found[: longest - 1].rstrip()}…"
+
+
+def shown(value: Any) -> str:
+    """An extracted value or a gold one; a span in seconds as `12.0 to 15.5 s`."""
+    if value is None:
+        return "–"
+    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(v, int | float) for v in value):
+        return f"{value[0]:.1f} to {value[1]:.1f} s"
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The same question in another run."""
+
+    mark: str
+    extracted: str
+    page: str

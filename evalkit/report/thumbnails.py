@@ -1,0 +1,84 @@
+"""Strips of the frames a model saw, read again from the videos where those are still there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import EvalkitError, VideoError
+from evalkit.types import Video
+
+from .entries import Entry
+from .timeline import picked
+
+SIZE = (128, 72)
+"""Width and height of a thumbnail; the picture is fitted into it."""
+
+
+@dataclass
+class Strips:
+    """Makes strips below `folder`, each once for all runs that saw the same frames. `number` thumbnails a strip; 0:
+    none. `failures`: why a video has none, in its own words."""
+
+    folder: Path
+    number: int
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def of(self, video: Video | None, sampling: Mapping[str, Any] | None) -> Path | None:
+        """The strip's file; None where there is no video any more, or no frames of it."""
+        if not self.number or video is None or not sampling or not sampling.get("indices"):
+            return None
+        if video.splice is not None or not video.path.exists():
+            return None
+        positions = picked(sampling, self.number)
+        indices = [int(sampling["indices"][p]) for p in positions]
+        stat = video.path.stat()
+        name = sha256(repr((str(video.path), stat.st_size, stat.st_mtime_ns, indices, SIZE)).encode()).hexdigest()[:20]
+        file = self.folder / f"{name}.jpg"
+        if not file.exists():
+            try:
+                _write(file, video, indices)
+            except VideoError as error:
+                self.failures[video.id] = str(error)
+                return None
+        return file
+
+
+def videos(entry: Entry) -> dict[str, Video]:
+    """The videos of a run by id, as its task finds them in the folder that it used; empty where that is gone."""
+    root = Path(str((entry.manifest.get("data") or {}).get("root") or ""))
+    if not root.is_absolute() or not root.is_dir():
+        return {}
+    task = entry.rules()
+    task.root, task.allow_missing = root, True
+    try:
+        return {clip.video.id: clip.video for clip in task.clips()}
+    except EvalkitError:
+        return {}  # the annotations are gone or changed: pages stand without pictures
+
+
+def _write(file: Path, video: Video, indices: list[int]) -> None:
+    import av
+    from PIL import Image
+
+    from evalkit.video.info import BackendFailed
+    from evalkit.video.pictures import PictureFolder
+    from evalkit.video.pyav import PyAVDecoder
+
+    distinct = sorted(set(indices))
+    try:
+        decoder = PictureFolder(video.path, video.fps) if video.path.is_dir() else PyAVDecoder(video.path)
+        frames = dict(zip(distinct, decoder.frames(distinct), strict=True))
+        decoder.close()
+    except (BackendFailed, av.FFmpegError, ValueError) as error:
+        raise VideoError(f"{video.path} cannot be read again ({error})", "damaged") from None
+    strip = Image.new("RGB", (SIZE[0] * len(indices), SIZE[1]))
+    for i, index in enumerate(indices):
+        picture = Image.fromarray(frames[index])
+        picture.thumbnail(SIZE)
+        strip.paste(picture, (i * SIZE[0] + (SIZE[0] - picture.width) // 2, (SIZE[1] - picture.height) // 2))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    strip.save(file, quality=72, optimize=True)

@@ -1,0 +1,100 @@
+"""Where in a video a model looked: its frames along the time axis, and the chunks that stayed dense for a question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evalkit.types import Record
+
+from .naming import flatten
+from .numbers import clock
+
+WIDTH = 960
+GROUP = 4
+"""Frames of a group; chunks are counted in groups."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """`ticks`: an SVG path with one stroke a frame. `labels`: (position, time) of the axis."""
+
+    frames: int
+    length_s: float
+    ticks: str
+    labels: list[tuple[float, str]]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Position and width on the time axis."""
+
+    number: int
+    x: float
+    width: float
+    dense: bool
+    title: str
+
+
+def timeline(record: Record) -> Timeline | None:
+    """None for a question whose video was never opened."""
+    sampling = record.sampling
+    if not sampling or not sampling.get("times_s"):
+        return None
+    times, length = [float(t) for t in sampling["times_s"]], _length(sampling)
+    places = dict.fromkeys(round(_place(t, length), 1) for t in times)
+    labels = [(round(WIDTH * i / 6, 1), clock(length * i / 6)) for i in range(7)]
+    return Timeline(len(times), length, "".join(f"M{x},0V10" for x in places), labels)
+
+
+def chunks(record: Record, chunk_groups: int | None) -> list[Chunk]:
+    """The chunks of the video, dense or pooled for this question; empty where that is not known."""
+    sampling = record.sampling
+    if record.dense_chunks is None or not chunk_groups or not sampling or not sampling.get("times_s"):
+        return []
+    times, length = [float(t) for t in sampling["times_s"]], _length(sampling)
+    size = GROUP * chunk_groups
+    starts = times[::size]
+    if any(number >= len(starts) for number in record.dense_chunks):
+        return []  # chunks of another size than the configuration's, as a selection file may have for each question
+    ends = [*starts[1:], length]
+    dense = set(record.dense_chunks)
+    return [
+        Chunk(
+            number,
+            round(_place(start, length), 1),
+            round(max(_place(end, length) - _place(start, length), 1.0), 1),
+            number in dense,
+            f"chunk {number}, {clock(start)} to {clock(end)}: {'dense' if number in dense else 'pooled'}",
+        )
+        for number, (start, end) in enumerate(zip(starts, ends, strict=True))
+    ]
+
+
+def chunk_groups(identity: Mapping[str, Any]) -> int | None:
+    """Groups in a chunk, as the settings beside `compression` say; None where the model has none."""
+    settings = flatten(identity.get("model") or {})
+    for key in settings:
+        section, _, name = key.rpartition(".")
+        if name == "compression" and (found := settings.get(f"{section}.chunk_groups")):
+            return int(found)
+    return None
+
+
+def picked(sampling: Mapping[str, Any], number: int) -> list[int]:
+    """Positions of `number` frames evenly among those the model saw, each in the middle of its share."""
+    count = len(sampling.get("indices") or ())
+    number = min(number, count)
+    return [int((i + 0.5) * count / number) for i in range(number)]
+
+
+def _length(sampling: Mapping[str, Any]) -> float:
+    """Seconds on the axis: to the last frame of the video, or of what was sampled where that is longer."""
+    times: Sequence[float] = sampling["times_s"]
+    fps, count = sampling.get("native_fps") or 0.0, sampling.get("frame_count") or 0
+    return max(count / fps if fps else 0.0, float(times[-1]), 1e-3)
+
+
+def _place(time_s: float, length: float) -> float:
+    return min(max(time_s / length, 0.0), 1.0) * WIDTH
