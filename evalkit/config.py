@@ -122,7 +122,7 @@ def _check_keys(cls: type[Any], values: dict[str, Any], group: str) -> None:
     for key, value in values.items():
         if key not in fields:
             raise ConfigError(
-                f'{group or "evalkit"} has no setting "{key}".{suggest(key, fields)} It has: {", ".join(sorted(fields))}.'
+                f'{group or "evalkit"} has no setting "{key}".{suggest(key, fields)} There are: {", ".join(fields)}.'
             )
         inner = hints[key]
         if isinstance(inner, type) and dataclasses.is_dataclass(inner) and isinstance(value, dict):

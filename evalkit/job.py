@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +12,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from evalkit import provenance
+from evalkit import manifest, provenance
 from evalkit.config import DecodingSettings, EvalConfig, identity, instantiate, plain, root_settings
 from evalkit.efficiency import efficiency
-from evalkit.errors import ConfigError, RunError
+from evalkit.errors import ConfigError
 from evalkit.evaluate import Labels, regrade
 from evalkit.executors.base import Executor, Job
 from evalkit.model import ModelSettings
@@ -152,7 +151,7 @@ def _finish(plan: Plan, folder: Run, clips: Sequence[Clip], trackers: Trackers, 
     if scores.coverage < plan.config.min_coverage:
         say(
             f"below coverage: {100 * scores.coverage:.1f}% of the questions were answered and graded, min_coverage "
-            f"is {100 * plan.config.min_coverage:.1f}%. Causes: fields `error` and `note` of {folder.path / 'records.jsonl'}. "
+            f"is {100 * plan.config.min_coverage:.1f}%. Causes: `error` and `note` in {folder.path}/records.jsonl. "
             "The same command tries again what failed."
         )
         return BELOW_COVERAGE
@@ -191,9 +190,7 @@ def _about(plan: Plan, folder: Run, clips: Sequence[Clip], pending: Sequence[Cli
 
 
 def _write_manifest(folder: Run, plan: Plan, clips: Sequence[Clip], continuing: bool) -> None:
-    """Written once; a run with something left to ask is only continued by the code and data that began it, unless
-    resume=force, which then leaves its trace."""
-    now: dict[str, Any] = {
+    now = {
         "key": folder.key,
         "identity": folder.identity,
         "code": provenance.code(plan.task, plan.model),
@@ -203,33 +200,8 @@ def _write_manifest(folder: Run, plan: Plan, clips: Sequence[Clip], continuing: 
         "limit": plan.config.limit,
         "hardware": provenance.hardware(),
     }
-    path = folder.path / "manifest.json"
-    if path.exists() and folder.records:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        changed = _changed(before, now)
-        if changed and not continuing:
-            return
-        if changed and plan.config.resume != "force":
-            raise RunError(
-                f"{folder.path} was begun with other {' and '.join(changed)} than are here now. Answers of both would"
-                " be mixed: add resume=force to accept that (the manifest keeps both), or name another results=<folder>."
-            )
-        now["history"] = [*before.pop("history", []), before] if changed else before.get("history", [])
-    write_atomically(path, json.dumps(now, indent=1, ensure_ascii=False, default=str) + "\n")
+    manifest.write(folder.path, now, bool(folder.records), continuing, force=plan.config.resume == "force")
     write_atomically(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plan.resolved)))
-
-
-def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Which of code, weights and data differ. A run under another limit reads other questions of the same data."""
-    changed = []
-    if before["code"]["source_sha256"] != now["code"]["source_sha256"]:
-        changed.append("code")
-    if before["weights"] != now["weights"]:
-        changed.append("weights")
-    same = before["limit"] == now["limit"]
-    if same and before["data"]["questions_sha256"] != now["data"]["questions_sha256"]:
-        changed.append("questions")
-    return changed
 
 
 class _Stop:

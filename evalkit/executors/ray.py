@@ -21,9 +21,9 @@ from evalkit.types import Clip, Record
 
 @dataclass
 class Ray(Executor):
-    """`workers`: how many, each with a model of its own; those that find no place yet join when there is one. `address`:
-    a running cluster (`auto`, `ray://...`); null starts Ray on this machine. `gpus_per_worker`: null is one where the
-    cluster has GPUs. `tries`: how often a video may take its worker down before its questions are marked as failed."""
+    """`workers`: how many, each with a model of its own; those that find no place yet join when there is one.
+    `address`: a running cluster (`auto`, `ray://...`); null starts Ray on this machine. `gpus_per_worker`: null is one
+    where the cluster has GPUs. `tries`: how often a video may take its worker down before its questions are marked."""
 
     workers: int = 1
     gpus_per_worker: float | None = None
