@@ -22,11 +22,9 @@ from evalkit.types import Clip, Context, Cue, Decoding, FramePlan, FrameStream, 
 
 from ._longvideobench_subtitles import Subtitles, interleave, read_lines, spread
 from ._shared import LETTERS, dotted, first_existing
-from ._trimmed import Trimmed
 
 _FILES = {"val": ("lvb_val.json", "validation"), "test": ("lvb_test_wo_gt.json", "test")}
 _DIRECTLY = "Answer with the option's letter from the given choices directly."
-_PREFIXES = ("The best option is", "The correct option is", "Best answer:", "Best option:")
 
 SHOWN = {"none": "no subtitles", "interleaved": "interleaved subtitles", "text": "subtitles in the prompt"}
 """The ways to show subtitles, as metrics name them."""
@@ -61,13 +59,6 @@ def _subtitles(clip: Clip) -> Subtitles:
     return subtitles
 
 
-def _unprefixed(reply: str) -> str:
-    """This copy of the Video-MME rule deletes four phrases more: the original runs them together, to no effect."""
-    for prefix in _PREFIXES:
-        reply = reply.replace(prefix, "")
-    return reply
-
-
 @dataclass(frozen=True)
 class _OwnLetters:
     """MMMU's rule over the letters that the question has options for."""
@@ -81,8 +72,10 @@ def _showing(mode: str, rules: Protocol) -> Protocol:
     return replace(rules, metrics=metrics, cues=_cues if mode == "interleaved" else None)
 
 
-_FIRST_LETTER = Trimmed("video_mme", letters="ABCDE", invalid="random", trim=_unprefixed)
-_ACCURACY = (Mean("accuracy"), Mean("accuracy, draws in expectation", "expected"), Mean("strict accuracy", "strict"))
+_FIRST_LETTER = Choice("longvideobench", letters="ABCDE", invalid="random")
+_ACCURACY = (Mean("accuracy"), Mean("expected accuracy", "expected"), Mean("strict accuracy", "strict"))
+"""A reply that names no letter is answered by a draw: as drawn, in expectation over draws, and counted as wrong."""
+
 _SHORT = Decoding(max_new_tokens=32)
 
 

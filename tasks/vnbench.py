@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from evalkit.errors import DataError
-from evalkit.scoring.extract import extractor
+from evalkit.scoring.extract import Extracted, extractor
 from evalkit.scoring.grade import Choice
+from evalkit.scoring.reasoning import strip_reasoning
 from evalkit.scoring.summary import Mean
 from evalkit.scoring.units import EACH, all_of
 from evalkit.tables import Row, read_table
@@ -23,7 +24,6 @@ from evalkit.task import HubData, Protocol, Split, Task
 from evalkit.types import Clip, Decoding, FramePlan, Question, Video
 
 from ._shared import dotted, first_existing, letter_of, parenthesised
-from ._trimmed import Trimmed
 
 _FILE = "VNBench-main-4try.json"
 _FOLDERS = ("VNBench_new", "VNBench", "videos", "video")
@@ -50,13 +50,14 @@ def _video_xl(clip: Clip, q: Question, plan: FramePlan) -> str:
     return f"Question: {q.text}\nOptions:\n{parenthesised(q.options)}".rstrip() + "\n"
 
 
-def _first_character(reply: str) -> str:
-    return reply[:1]
+@dataclass(frozen=True)
+class _FirstCharacter(Choice):
+    """The official rule, shown no more than the first character: equal to comparing that with the gold letter."""
 
-
-def _inside_parentheses(reply: str) -> str:
-    """What is inside the first parentheses, else the whole reply."""
-    return extractor("paren").extract(reply).text
+    def read(self, question: Question, reply: str) -> tuple[Extracted, str, tuple[str, ...]]:
+        answer = strip_reasoning(reply)
+        found = extractor(self.extractor).extract(answer.text[:1], question.options, question.id, self.letters)
+        return found, answer.text[:1], answer.steps
 
 
 @dataclass
@@ -85,7 +86,7 @@ class VNBench(Task):
         "llava_example": Protocol(
             source="github.com/joez17/VideoNIAH, llava_examples/evaluation_utils.py: the reply's first character",
             prompt=_official,
-            grader=Trimmed("vnbench", trim=_first_character),
+            grader=_FirstCharacter("vnbench"),
             metrics=_METRICS,
             decoding=Decoding(max_new_tokens=5),
             unit=_FOUR,
@@ -93,7 +94,7 @@ class VNBench(Task):
         "video_xl": Protocol(
             source="github.com/VectorSpaceLab/Video-XL, Video-XL/eval/eval_vnbench.py, its file read by eval.py",
             prompt=_video_xl,
-            grader=Trimmed("vnbench", trim=_inside_parentheses),
+            grader=Choice("paren"),
             metrics=_METRICS,
             decoding=Decoding(max_new_tokens=1024),
             system=_SYSTEM,
@@ -129,4 +130,11 @@ def _clip(row: Row, root: Path) -> Clip:
         groups={"type": (kind,), "family": (kind.partition("_")[0],)},
     )
     path = first_existing(*(root / folder / name for folder in _FOLDERS), root / name)
-    return Clip(Video(stem, path, duration_s=row.get("length")), (question,), cluster=_NEEDLE.sub("", stem))
+    return Clip(Video(stem, path, duration_s=_seconds(row)), (question,), cluster=_NEEDLE.sub("", stem))
+
+
+def _seconds(row: Row) -> float | None:
+    length = row.get("length")
+    if length is not None and not isinstance(length, (int, float)):
+        raise row.error("length", f"expected seconds, found {length!r}")
+    return length

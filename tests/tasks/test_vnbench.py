@@ -86,10 +86,18 @@ def test_where_videos_may_stand(root: Path, tmp_path: Path, folder: str) -> None
     assert clip.video.path == video
 
 
-def test_an_answer_that_is_no_option(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("gt", "Moon", "'Moon' is none of the options"),
+        ("length", "long", "expected seconds, found 'long'"),
+        ("options", "ABCD", "expected a list"),
+    ],
+)
+def test_malformed_rows_are_named(root: Path, tmp_path: Path, column: str, value: Any, message: str) -> None:
     rows = rows_of(root)
-    rows[2]["gt"] = "Moon"
-    with pytest.raises(DataError, match=r"row 3, column \"gt\": 'Moon' is none of the options"):
+    rows[2][column] = value
+    with pytest.raises(DataError, match=rf'row 3, column "{column}": {message}'):
         list(at(VNBench(), write_rows(tmp_path, rows)).clips())
 
 
