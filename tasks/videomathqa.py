@@ -1,0 +1,223 @@
+"""VideoMathQA: mathematical reasoning in educational videos (arXiv 2506.05349).
+
+Repository: github.com/mbzuai-oryx/VideoMathQA, which evaluates with lmms-eval. Data: MBZUAI/VideoMathQA on the Hugging
+Face hub. Two splits: `mcq` with five options, and `mbin`, which asks each question four times, the right option against
+one wrong one, and counts it if all four are right. The eight tasks of lmms-eval are {mcq, mbin} x {official, cot} x
+{without, with subtitles}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+from evalkit.errors import DataError
+from evalkit.scoring.grade import Choice, Grader
+from evalkit.scoring.summary import Mean
+from evalkit.scoring.units import EACH, all_of
+from evalkit.tables import Row, read_table
+from evalkit.task import HubData, PromptText, Protocol, Split, Task
+from evalkit.types import Clip, Context, Decoding, FramePlan, FrameStream, Question, Video
+
+from ._judge import JudgeConfig
+from ._shared import first_existing
+from ._subtitles import read_srt, spoken
+from ._videomathqa_judge import ChainOfThought
+
+_LENGTHS = ("short", "medium", "long")
+_LETTERS = {5: "A, B, C, D or E", 2: "A or B"}
+
+
+def _head(q: Question, shown: str) -> str:
+    return (
+        f"Select the best answer to the following multiple-choice question based on the {shown}. Respond with the "
+        f"letter ({_LETTERS[len(q.options)]}) of the correct option.\n{q.text}\n" + "\n".join(q.options) + "\n"
+    )
+
+
+def _directly(q: Question) -> str:
+    return f"\nAnswer with the option's letter ({_LETTERS[len(q.options)]}) from the given choices directly."
+
+
+def _step_by_step(q: Question) -> str:
+    return (
+        "First please perform reasoning, and think step by step to provide best answer to the following question with "
+        f"the option's letter ({_LETTERS[len(q.options)]}) from the given choices."
+    )
+
+
+def _subtitles(clip: Clip, plan: FramePlan) -> str:
+    """The lines spoken while one of the frames was taken that the model really reads."""
+    said = "No subtitles available"
+    if (path := _srt(clip)) is not None:
+        said = "\n".join(line.text for line in spoken(read_srt(path), plan))
+    return f"This video's subtitles are listed below: \n{said}\n"
+
+
+def _srt(clip: Clip) -> Path | None:
+    path = clip.video.subtitles
+    return path if path is not None and path.is_file() else None
+
+
+def _direct(clip: Clip, q: Question, plan: FramePlan) -> str:
+    return _head(q, "video") + _directly(q)
+
+
+def _direct_subtitles(clip: Clip, q: Question, plan: FramePlan) -> str:
+    return _subtitles(clip, plan) + _head(q, "video and the subtitles") + _directly(q)
+
+
+def _cot(clip: Clip, q: Question, plan: FramePlan) -> str:
+    return _head(q, "video") + _step_by_step(q)
+
+
+def _cot_subtitles(clip: Clip, q: Question, plan: FramePlan) -> str:
+    return _subtitles(clip, plan) + _head(q, "video and the subtitles") + _step_by_step(q)
+
+
+_WITH_SUBTITLES: dict[PromptText, PromptText] = {_direct: _direct_subtitles, _cot: _cot_subtitles}
+_SOURCE = "github.com/EvolvingLMMs-Lab/lmms-eval, tasks/videomathqa"
+_SHORT, _LONG = Decoding(max_new_tokens=16), Decoding(max_new_tokens=8096)
+_FIRST_LETTER = Choice("video_mme", letters="ABCDE")  # five letters for two options as well: C is possible, and wrong
+
+
+@dataclass
+class VideoMathQA(Task):
+    """`subtitles`: show those of the frames that are read. `judge`: reads the option from a chain of thought and scores
+    its steps (protocol cot)."""
+
+    split: str = "mcq"
+    subtitles: bool = False
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+
+    name = "videomathqa"
+    benchmark = "VideoMathQA"
+    splits: ClassVar = {"mcq": Split(questions=(420,)), "mbin": Split(questions=(1680,))}
+    tables = ("length", "category")
+    hub = HubData(("MBZUAI/VideoMathQA",), "videomathqa")
+    protocols: ClassVar = {
+        "official": Protocol(
+            source=f"{_SOURCE}, videomathqa_{{mcq,mbin}}", prompt=_direct, grader=_FIRST_LETTER, decoding=_SHORT
+        ),
+        "lmms_eval": Protocol(
+            source=f"{_SOURCE}: the same, as the benchmark evaluates with lmms-eval",
+            prompt=_direct,
+            grader=_FIRST_LETTER,
+            decoding=_SHORT,
+        ),
+        "cot": Protocol(
+            source=f"{_SOURCE}, videomathqa_{{mcq,mbin}}_cot and its post-processing by a judge",
+            prompt=_cot,
+            grader=_FIRST_LETTER,  # replaced by the judge, which depends on the settings
+            decoding=_LONG,
+        ),
+        "cot_tolerant": Protocol(
+            source="the prompts of cot, with a letter that is read without a judge: ours, not published",
+            prompt=_cot,
+            grader=Choice("tolerant", letters="ABCDE", markers=True),
+            decoding=_LONG,
+        ),
+        "lmms_eval_cot": Protocol(
+            source=f"{_SOURCE}, videomathqa_{{mcq,mbin}}_cot as lmms-eval prints it, before the post-processing: the "
+            "first capital letter of the reasoning",
+            prompt=_cot,
+            grader=_FIRST_LETTER,
+            decoding=_LONG,
+        ),
+    }
+
+    def available_protocols(self) -> Mapping[str, Protocol]:
+        return {name: self._as_set(name, rules) for name, rules in self.protocols.items()}
+
+    def _as_set(self, name: str, rules: Protocol) -> Protocol:
+        """With or without subtitles, and metrics that say so; for the split's units; with the judge."""
+        shown = "subtitles" if self.subtitles else "no subtitles"
+        metrics, unit = [Mean(f"accuracy ({shown})")], EACH
+        if self.split == "mbin":
+            metrics, unit = [*metrics, Mean(f"single questions ({shown})", unit=EACH)], all_of(4)
+        grader: Grader = rules.grader
+        if name == "cot":
+            mcq = self.split == "mcq"
+            grader = ChainOfThought("ABCDE" if mcq else "AB", mcq, self.judge.judge())
+            if mcq:
+                metrics += [
+                    Mean(f"steps ({shown})", "steps", scale=1.0),
+                    Mean("unreadable score cards", "unreadable"),
+                ]
+        prompt = _WITH_SUBTITLES[rules.prompt] if self.subtitles else rules.prompt
+        return replace(rules, prompt=prompt, grader=grader, metrics=tuple(metrics), unit=unit)
+
+    def make_miniature(self, root: Path) -> None:
+        from ._mini.videomathqa import write
+
+        write(root)
+
+    def load(self, root: Path) -> Iterator[Clip]:
+        asked: dict[str, int] = {}
+        for row in (row for table in _tables(root, self.split) for row in read_table(table)):
+            id = str(row["question_id"])
+            asked[id] = asked.get(id, -1) + 1
+            yield _clip(row, root, id if self.split == "mcq" else f"{id}_{asked[id]}", unit=id)
+
+    def clips(self) -> Iterator[Clip]:
+        clips = list(super().clips())
+        if not self.allow_missing:
+            self._check_fours(clips)
+            self._check_subtitles(clips)
+        yield from clips
+
+    def _check_fours(self, clips: Sequence[Clip]) -> None:
+        """A question that lacks one of its four would be easier, and is counted as wrong."""
+        if self.split != "mbin":
+            return
+        sizes: dict[str, int] = {}
+        for question in (question for clip in clips for question in clip.questions):
+            sizes[question.unit] = sizes.get(question.unit, 0) + 1
+        if odd := {unit: size for unit, size in sizes.items() if size != 4}:
+            unit, size = next(iter(odd.items()))
+            raise DataError(
+                f"{self.benchmark} (mbin): {len(odd)} questions have not four rows; question_id {unit} has {size}. Get "
+                "the data again, or set task.allow_missing=true to go on (they count as wrong)."
+            )
+
+    def _check_subtitles(self, clips: Sequence[Clip]) -> None:
+        if self.subtitles and all(_srt(clip) is None for clip in clips):
+            raise DataError(
+                f"{self.benchmark}: no video has a subtitle file, {clips[0].video.subtitles} for one. Unpack the "
+                "subtitles, set task.subtitles=false, or task.allow_missing=true to go on."
+            )
+
+    def context(self, clip: Clip, frames: FrameStream) -> Context:
+        if self.subtitles and (path := _srt(clip)):
+            read_srt(path)  # subtitles that cannot be read cost the clip, before anything is prefilled
+        return super().context(clip, frames)
+
+
+def _tables(root: Path, split: str) -> list[Path]:
+    """The hub's configurations are called mcq and multi_binary."""
+    names = {"mcq": ("mcq",), "mbin": ("multi_binary", "mbin")}[split]
+    kinds = ("parquet", "jsonl", "json")
+    for pattern in ("{0}/test*.{1}", "{0}/*.{1}", "data/{0}/*.{1}", "data/{0}*.{1}", "{0}.{1}", "*_{0}*.{1}"):
+        for name, kind in ((name, kind) for name in names for kind in kinds):
+            if tables := sorted(root.glob(pattern.format(name, kind))):
+                return tables
+    raise DataError(f"{root} holds no VideoMathQA ({split}): expected {names[0]}/test-*.parquet.")
+
+
+def _clip(row: Row, root: Path, id: str, unit: str) -> Clip:
+    options, answer, length = row.texts("options"), row.text("answer"), row.text("length")
+    if len(options) not in _LETTERS:
+        raise row.error("options", f"expected five or two options, found {len(options)}")
+    if len(answer) != 1 or answer not in "ABCDE"[: len(options)]:
+        raise row.error("answer", f"expected one of {_LETTERS[len(options)]}, found {answer!r}")
+    if length not in _LENGTHS:
+        raise row.error("length", f"expected one of {', '.join(_LENGTHS)}, found {length!r}")
+    groups = {"length": (length,), "category": (row.text("category"),)}
+    steps = row.get("steps", "")
+    question = Question(id, row.text("question"), options, answer, unit, groups, {"steps": steps})
+    stem = row.text("videoID")
+    path = first_existing(*(root / "videos" / f"{stem}{suffix}" for suffix in (".mp4", ".MP4", ".mkv")))
+    video = Video(stem, path, subtitles=root / "subtitles" / f"{stem}.srt")
+    return Clip(video, (question,))
