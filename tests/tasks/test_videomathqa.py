@@ -369,8 +369,8 @@ def test_the_texts_for_the_judge() -> None:
     assert text.endswith(
         "before assigning a score.\n\n\nQUESTION: 2 + 3?\n\nOPTIONS: ['A. 6' 'B. 5']\n\nGROUND TRUTH STEPS:\n"
         '"[\\"2\\", \\"3\\"]"\n\nCORRECT FINAL ANSWER:\nB\n\nPREDICTION:\nfive\n\nNow evaluate this prediction and '
-        'return the response in the specified format: SCORE_CARD: {"matched_steps": "X/N", "final_answer_correct": <0 or 1>, '
-        '"critique": "<2–3 sentence summary>", "score": <0–10>}\n\n'
+        'return the response in the specified format: SCORE_CARD: {"matched_steps": "X/N", "final_answer_correct": '
+        '<0 or 1>, "critique": "<2–3 sentence summary>", "score": <0–10>}\n\n'
     )
     rubric = text.partition("INSTRUCTIONS: ")[2].partition("\n\nQUESTION: ")[0]
     assert "computations. \n- Score = (matching steps / N) × 10, rounded to nearest whole number. \n" in rubric
