@@ -247,7 +247,10 @@ def _length(row: Row, duration_s: object) -> str:
 
 
 def _hub_tables(root: Path) -> list[Path]:
-    return sorted(root.glob("mlvu/*.parquet")) or sorted(root.glob("data/*.parquet")) or sorted(root.glob("*.parquet"))
+    for pattern in ("mlvu/*.parquet", "data/*.parquet", "*.parquet", "*.jsonl", "*.jsonl.gz"):
+        if tables := sorted(root.glob(pattern)):
+            return tables
+    return []
 
 
 def _hub_ids(rows: Sequence[Row], split: str) -> list[str]:

@@ -233,7 +233,7 @@ class VideoMME(Task):
 
 
 def _tables(root: Path) -> list[Path]:
-    for pattern in ("videomme/*.parquet", "data/*.parquet", "*.parquet", "*.jsonl", "*.json"):
+    for pattern in ("videomme/*.parquet", "data/*.parquet", "*.parquet", "*.jsonl", "*.jsonl.gz", "*.json"):
         if tables := sorted(root.glob(pattern)):
             return tables
     raise DataError(f"{root} holds no Video-MME: expected videomme/test-00000-of-00001.parquet, *.jsonl or *.json.")

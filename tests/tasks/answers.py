@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from evalkit.evaluate import set_grade
 from evalkit.task import Task
 from evalkit.types import Clip, FramePlan, Question, Record
 
@@ -58,14 +59,12 @@ def record(task: Task, clip: Clip, q: Question, reply: str | None) -> Record:
         cluster=clip.cluster,
         groups={name: list(labels) for name, labels in q.groups.items()},
         gold=q.gold,
-        status="ok" if reply is not None else "failed",
-        reply=reply,
-        valid=reply is not None,
+        status="failed",
+        valid=False,
     )
     if reply is not None:
-        grade = task.grade(q, reply)
-        made.extracted, made.score, made.values = grade.extracted, grade.score, dict(grade.values)
-        made.valid, made.rule, made.note = grade.valid, grade.rule, grade.note
+        made.reply = reply
+        set_grade(made, task.grade(q, reply))
     return made
 
 

@@ -508,7 +508,8 @@ def test_without_a_judge_answers_are_kept_and_rescored_later(
     overrides = ["task=mlvu", "task.split=dev_generation", "source=local", *where, f"results={results}", "name=some"]
     assert import_log(Arguments([str(log)], [*overrides, "tracker=csv"], MINE)) == 0
     (run,) = (results / "mlvu" / "some").iterdir()
-    assert {(r.score, r.note) for r in read_records(run)} == {(None, "not judged: no judge is set")}
+    waiting = {(r.status, r.score, r.note) for r in read_records(run)}
+    assert waiting == {("ungraded", None, "not judged: no judge is set")}
     assert endpoint.chats == []
     assert rescore(Arguments([str(run)], [f"task.judge.base_url={endpoint.url}", "task.judge.model=j"], MINE)) == 0
     (graded,) = (path for path in run.parent.iterdir() if path != run)
