@@ -42,9 +42,11 @@ class Ray(Executor):
         own = not ray.is_initialized()
         if own:
             _start(ray, self.address)
+        crew = _Crew(ray, self, job)
         try:
-            yield from _Crew(ray, self, job).run(clips)
+            yield from crew.run(clips)
         finally:
+            crew.dismiss()
             if own:
                 ray.shutdown()
 
@@ -115,6 +117,7 @@ class _Crew:
         self.ray, self.settings, self.job = ray, settings, job
         self.done: set[str] = set()
         self.deaths: Counter[str] = Counter()
+        self.members: list[Any] = []
 
     def run(self, clips: Sequence[Clip]) -> Iterator[Record]:
         ray = self.ray
@@ -125,7 +128,8 @@ class _Crew:
         member = ray.remote(num_cpus=self.settings.cpus_per_worker, num_gpus=gpus, max_restarts=-1)(_Member)
         self.members = [member.remote(self.job, n) for n in range(min(self.settings.workers, len(clips)))]
         streams = {self._begin(n): n for n in range(len(self.members))}
-        while streams:
+        questions = sum(len(clip.questions) for clip in clips)
+        while streams and len(self.done) < questions:  # some workers may never have found a place
             (ready,), _ = ray.wait(list(streams), num_returns=1, fetch_local=False)
             number = streams.pop(ready)
             try:
@@ -143,6 +147,11 @@ class _Crew:
             streams[ready] = number
             self.done.add(record.question)
             yield record
+
+    def dismiss(self) -> None:
+        """End the workers; a cluster that is not ours gets its place back."""
+        for member in self.members:
+            self.ray.kill(member)
 
     def _begin(self, number: int) -> Any:
         return self.members[number].work.options(num_returns="streaming").remote(self.queue)
