@@ -21,10 +21,10 @@ from evalkit.task import HubData, Protocol, Split, Task
 from evalkit.types import Clip, Decoding, FramePlan, Question, Record, Video
 
 from ._inlined import inlined, split_inlined, verbatim
+from ._nested import parts
 from ._shared import LETTERS, dotted, first_existing
 
 _NESTED = "video_info.meta.jsonl"
-_TYPES = ("cartoon", "documentary", "live", "selfmedia", "sport", "tv")
 _SUBMITTED = {
     "key information retrieval": "KIR",
     "event understanding": "EU",
@@ -100,8 +100,10 @@ class LVBench(Task):
         tables = _flat_tables(root)
         if not tables:
             raise DataError(f"{root} holds no LVBench: expected {_NESTED}, or a hub copy's *.parquet or *.jsonl.")
-        for row in (row for table in tables for row in read_table(table)):
-            yield _from_flat(row, root)
+        for table in tables:
+            for row in read_table(table):
+                number = str(row.number - 1)
+                yield _from_flat(row, root, number if len(tables) == 1 else f"{table.stem}-{number}")
 
     def submission(self, records: Sequence[Record]) -> dict[str, str]:
         """answers.json, which the official scorer reads, and the result.json it makes of it for the leaderboard. A
@@ -132,8 +134,7 @@ def _flat_tables(root: Path) -> list[Path]:
 def _from_nested(row: Row, root: Path) -> Clip:
     key, kind = row.text("key"), row.text("type")
     questions = []
-    for value in row["qa"]:
-        qa = Row(value, row.path, row.number)
+    for qa in parts(row, "qa"):
         text, options = split_inlined(qa)
         meta = verbatim(qa, text, options)
         questions.append(Question(str(qa["uid"]), text, options, _letter(qa, options), "", _groups(qa, kind), meta))
@@ -142,9 +143,10 @@ def _from_nested(row: Row, root: Path) -> Clip:
     return Clip(video, tuple(questions))
 
 
-def _from_flat(row: Row, root: Path) -> Clip:
+def _from_flat(row: Row, root: Path, number: str) -> Clip:
     """A row of lmms-eval's copy (`video_path`, options in the question or beside it, a letter) or of Video-XL-2's and
-    VideoChat-Flash's (`video`, `candidates` with their letters, the right candidate as answer)."""
+    VideoChat-Flash's (`video`, `candidates` with their letters, the right candidate as answer). `number`: its id where
+    it has none."""
     name = Path(row.text("video_path" if "video_path" in row.values else "video"))
     key = name.stem if name.suffix in _SUFFIXES else name.name
     meta = {}
@@ -155,10 +157,9 @@ def _from_flat(row: Row, root: Path) -> Clip:
     else:
         text, options = split_inlined(row)
         meta = verbatim(row, text, options)
-    kind = row.get("type", "")
-    id = str(row.get("uid", "")) or f"{kind}{'-' if kind else ''}{row.number - 1}"
-    question = Question(id, text, options, _letter(row, options), groups=_groups(row, kind), meta=meta)
-    return Clip(Video(key, _video_path(root, key)), (question,))
+    id, groups = str(row.get("uid", number)), _groups(row, row.get("type", ""))
+    question = Question(id, text, options, _letter(row, options), groups=groups, meta=meta)
+    return Clip(Video(key, _video_path(root, key, root / name)), (question,))
 
 
 def _unlettered(row: Row) -> tuple[str, ...]:
@@ -208,6 +209,6 @@ _CLUES = ((10, "0-10 s"), (60, "10-60 s"), (600, "60-600 s"))
 _SUFFIXES = (".mp4", ".mkv", ".webm")
 
 
-def _video_path(root: Path, key: str) -> Path:
+def _video_path(root: Path, key: str, *named: Path) -> Path:
     folders = (root / "videos", root, root / "video_chunks", root / "scripts" / "videos")
-    return first_existing(*(folder / f"{key}{suffix}" for folder in folders for suffix in _SUFFIXES))
+    return first_existing(*(folder / f"{key}{suffix}" for folder in folders for suffix in _SUFFIXES), *named)

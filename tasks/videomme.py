@@ -22,6 +22,7 @@ from evalkit.tables import Row, read_table
 from evalkit.task import HubData, PromptText, Protocol, Split, Task, merge_clips
 from evalkit.types import Clip, Context, Decoding, FramePlan, FrameStream, Question, Record, Video
 
+from ._nested import parts
 from ._shared import first_existing
 from ._subtitles import font_rows, in_font, read_srt, spoken, untagged
 
@@ -260,9 +261,8 @@ def _from_nested(row: Row, root: Path) -> Iterator[Clip]:
         groups[names[0]] = row.text(next((name for name in names if name in row.values), names[0]))
     stem = row.get("videoID") or _youtube_id(row.get("url", "")) or video_id
     questions = []
-    for value in row["questions"]:
-        part = Row(value, row.path, row.number)
-        options = "options" if "options" in value else "choices"
+    for part in parts(row, "questions"):
+        options = "options" if "options" in part.values else "choices"
         questions.append(_question(part, options, {**groups, "task_type": part.text("task_type")}))
     yield _clip(root, video_id, stem, groups, tuple(questions))
 
