@@ -113,10 +113,19 @@ def test_the_copy_with_candidates_gives_the_same_questions(root: Path, tmp_path:
     copy, official = at(LVBench(protocol="video_xl_2"), tmp_path), mini(root, protocol="video_xl_2")
     assert sorted(prompts(copy).values()) == sorted(prompts(official).values())
     assert set(questions(copy)) == {
-        f"{k}-{i}" for k, n in (("live", 16), ("cartoon", 7), ("sport", 7)) for i in range(n)
+        f"lvbench_{k}-{i}" for k, n in (("live", 16), ("cartoon", 7), ("sport", 7)) for i in range(n)
     }
     golds = {(clip.video.id, q.text): q.gold for clip, q in questions(official).values()}
     assert {(clip.video.id, q.text): q.gold for clip, q in questions(copy).values()} == golds
+
+
+def test_rows_without_ids_are_numbered_through_all_tables(root: Path, tmp_path: Path) -> None:
+    rows = [{key: value for key, value in row.items() if key != "uid"} for row in hub_rows(root)]
+    write_parquet(tmp_path / "one" / "train.parquet", rows)
+    assert list(questions(at(LVBench(), tmp_path / "one"))) == [str(i) for i in range(30)]
+    write_parquet(tmp_path / "two" / "train-00000.parquet", rows[:10])
+    write_parquet(tmp_path / "two" / "train-00001.parquet", rows[10:])
+    assert len(questions(at(LVBench(), tmp_path / "two"))) == 30
 
 
 def test_one_clip_a_video_in_every_layout(root: Path, tmp_path: Path) -> None:
@@ -155,6 +164,13 @@ def test_a_malformed_row_is_named(root: Path, tmp_path: Path, change: dict[str, 
     with pytest.raises(DataError, match=message) as caught:
         list(at(LVBench(), tmp_path).clips())
     assert "train.jsonl" in str(caught.value)
+
+
+@pytest.mark.parametrize("qa", [None, [], ["What?"], {"uid": "0"}])
+def test_a_video_without_questions_is_named(tmp_path: Path, qa: Any) -> None:
+    (tmp_path / "video_info.meta.jsonl").write_text(json.dumps({"key": "a", "type": "tv", "qa": qa}))
+    with pytest.raises(DataError, match=r'video_info\.meta\.jsonl, row 1, column "qa": expected a list of objects'):
+        list(at(LVBench(), tmp_path).clips())
 
 
 def test_candidates_without_letters_are_refused(root: Path, tmp_path: Path) -> None:
