@@ -57,12 +57,22 @@ class Split:
 class HubData:
     """Where a benchmark's hub copy lives. `repos` in order of preference; `folder` is where the videos are unpacked,
     below evalkit's data folder or `$HF_HOME`, as other harnesses do. `by_hand`: what the hub does not have, and how
-    to get it."""
+    to get it.
+
+    `files`: patterns of what is wanted of the repository. `flat`: its archives unpack into the one folder, whatever
+    folders they hold. `gated`: its terms must be accepted on the hub first. `also`: what other repositories have of
+    it, for the same folder.
+    """
 
     repos: tuple[str, ...]
     folder: str
     size_gb: float | None = None
     by_hand: str = ""
+    revision: str = "main"
+    files: tuple[str, ...] = ("*",)
+    flat: bool = False
+    gated: bool = False
+    also: tuple[HubData, ...] = ()
 
 
 @dataclass
