@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -24,7 +24,7 @@ from evalkit.sources import Source
 from evalkit.task import Task
 from evalkit.trackers.base import About, Outcome, Trackers
 from evalkit.trackers.settings import TrackerSettings
-from evalkit.types import Clip, Decoding
+from evalkit.types import Clip, Decoding, Record
 
 OK, MISTAKE, BELOW_COVERAGE, INTERRUPTED = 0, 1, 3, 130
 """Exit codes: every question was asked and graded; a mistake in the command or the data; finished, but below
@@ -93,14 +93,17 @@ def run(plan: Plan) -> int:
         _write_manifest(folder, plan, clips, bool(pending))
         trackers = plan.tracker.build(results)
         trackers.start(_about(plan, folder, clips, pending))
-        with _interruptible() as stop:
-            _grade_waiting(plan, folder, clips)
-            for record in _answers(plan, folder, pending):
-                folder.append(record)
-                trackers.record(record)
-                if stop.asked:
-                    break
-        return _finish(plan, folder, clips, trackers, stop.asked)
+        try:
+            with _interruptible() as stop, closing(_answers(plan, folder, pending)) as answers:
+                _grade_waiting(plan, folder, clips)
+                for record in answers:
+                    folder.append(record)
+                    trackers.record(record)
+                    if stop.asked:
+                        break
+            return _finish(plan, folder, clips, trackers, stop.asked)
+        finally:
+            trackers.close()
 
 
 def limited(clips: Iterable[Clip], limit: int | None) -> list[Clip]:
@@ -116,11 +119,11 @@ def limited(clips: Iterable[Clip], limit: int | None) -> list[Clip]:
     return kept
 
 
-def _answers(plan: Plan, folder: Run, pending: Sequence[Clip]) -> Iterator[Any]:
-    if not pending:
-        return iter(())
-    labels = Labels(folder.key, plan.model_id)
-    return plan.executor.run(Job(plan.task, plan.model, plan.config.video, plan.decoding, labels), pending)
+def _answers(plan: Plan, folder: Run, pending: Sequence[Clip]) -> Generator[Record, None, None]:
+    """Builds no model where there is nothing left to ask."""
+    if pending:
+        labels = Labels(folder.key, plan.model_id)
+        yield from plan.executor.run(Job(plan.task, plan.model, plan.config.video, plan.decoding, labels), pending)
 
 
 def _grade_waiting(plan: Plan, folder: Run, clips: Sequence[Clip]) -> None:

@@ -60,6 +60,7 @@ class GradedRun:
             trackers = self.tracker.build(results)
             trackers.start(self._about(run, clips, kept))
             trackers.finish(Outcome(scores, efficiency(kept), kept))
+            trackers.close()
             for failure in trackers.failures:
                 say(f"warning: {failure}")
         return scores.coverage

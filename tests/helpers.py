@@ -32,7 +32,8 @@ def command(*arguments: str, module: str = "evalkit") -> list[str]:
 
 
 def run_command(*arguments: str, module: str = "evalkit", **more) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, **more.pop("env", {})}
+    changes = more.pop("env", {})  # None takes a variable away
+    environment = {k: v for k, v in {**os.environ, **changes}.items() if v is not None}
     return subprocess.run(
         command(*arguments, module=module),
         capture_output=True,

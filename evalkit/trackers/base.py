@@ -43,13 +43,16 @@ class Outcome:
 
 
 class Tracker:
-    """Override what you need. `rebuild` names the command that makes what this tracker would have written."""
+    """Override what you need. `rebuild` names what makes good for this tracker when it failed: a finished run asks
+    nothing again, so the same command always does."""
 
-    rebuild = "python -m evalkit.report <results>"
+    rebuild = "the same command, which asks nothing twice,"
 
     def start(self, about: About) -> None: ...
     def record(self, record: Record) -> None: ...
     def finish(self, outcome: Outcome) -> None: ...
+    def close(self) -> None:
+        """Called in any case, also after an interruption."""
 
 
 @dataclass
@@ -67,6 +70,9 @@ class Trackers:
 
     def finish(self, outcome: Outcome) -> None:
         self._each(lambda tracker: tracker.finish(outcome))
+
+    def close(self) -> None:
+        self._each(lambda tracker: tracker.close())
 
     def _each(self, call: Callable[[Tracker], None]) -> None:
         for tracker in list(self.trackers):

@@ -23,8 +23,6 @@ class ConsoleTracker(Tracker):
     """Progress in videos and questions, the running score, and an ETA from seconds of video: lengths differ a
     hundredfold, so counts would mislead."""
 
-    rebuild = "python -m evalkit.report <results>"
-
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False, no_color=bool(os.environ.get("NO_COLOR")))
 
@@ -53,11 +51,14 @@ class ConsoleTracker(Tracker):
             self._line(state.line())
 
     def finish(self, outcome: Outcome) -> None:
-        if self.progress:
-            self.progress.stop()
-        elif self.about.pending:
+        self.close()
+        if not self.progress and self.about.pending:
             self._line(self.state.line())
         print_scores(self.console, self.about, outcome)
+
+    def close(self) -> None:
+        if self.progress:
+            self.progress.stop()
 
     def _line(self, text: str) -> None:
         self.console.print(f"{datetime.now().isoformat(sep=' ', timespec='seconds')} {text}", soft_wrap=True)

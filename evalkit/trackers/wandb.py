@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,26 @@ class Wandb(Tracker):
     def start(self, about: About) -> None:
         import wandb
 
-        self.rebuild = f"`wandb sync {about.path / 'wandb'}`"
         self.about = about
         self.count, self.score_sum = 0, 0.0
-        self.run = wandb.init(
+        try:
+            self.run = self._init(about, self.mode)
+        except wandb.errors.Error as error:
+            if self.mode == "offline":
+                raise
+            reason = str(error).strip().splitlines()[0]
+            place = about.path / "wandb"
+            print(f"wandb is not to be had online ({reason}): logging to {place}, see `wandb sync`.", file=sys.stderr)
+            self.run = self._init(about, "offline")
+        self.run.define_metric("questions")
+        self.run.define_metric("*", step_metric="questions")
+        for record in about.records:
+            self._count(record)
+
+    def _init(self, about: About, mode: str) -> Any:
+        import wandb
+
+        return wandb.init(
             project=self.project,
             entity=self.entity,
             id=about.key,
@@ -33,14 +50,10 @@ class Wandb(Tracker):
             job_type=about.task,
             config=about.config,
             dir=str(about.path),
-            mode=self.mode,  # type: ignore[arg-type]
-            resume="allow" if self.mode == "online" else None,
+            mode=mode,  # type: ignore[arg-type]
+            resume="allow" if mode == "online" else None,
             settings=wandb.Settings(init_timeout=15, silent=True, console="off", x_disable_stats=True),
         )
-        self.run.define_metric("questions")
-        self.run.define_metric("*", step_metric="questions")
-        for record in about.records:
-            self._count(record)
 
     def record(self, record: Record) -> None:
         self._count(record)
@@ -73,7 +86,10 @@ class Wandb(Tracker):
             table.add_data(*(_cell(getattr(record, column)) for column in _TABLE_COLUMNS))
         self.run.log({"samples": table})
         self._log_files(self.about.path)
-        self.run.finish()
+
+    def close(self) -> None:
+        if self.run is not None:
+            self.run.finish()
 
     def _log_files(self, path: Path) -> None:
         import wandb
