@@ -15,6 +15,9 @@ from .figures import Bar, Figure, Point, heatmap, pareto, scatter, slices
 MOST_BARS = 6
 """Runs in a figure of slices; more cannot be told apart. All are in scores.csv."""
 
+MOST_LABELS = 24
+"""Labels in a figure of slices; groups with more (each cell of a needle grid, say) are in scores.csv alone."""
+
 NEEDLE = ("frames", "depth")
 """The groups of a question that make a needle grid."""
 
@@ -111,7 +114,7 @@ def _slices(column: Column, cells: Sequence[Cell]) -> list[Figure]:
                     labels.setdefault(row.label, []).append(
                         Bar(cell.row.letter, row.value, row.low, row.high, row.n, told)
                     )
-        if labels:
+        if 0 < len(labels) <= MOST_LABELS:
             rest = (
                 f" The first {MOST_BARS} of {len(cells)} runs; all are in scores.csv." if len(cells) > MOST_BARS else ""
             )

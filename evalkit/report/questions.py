@@ -18,6 +18,9 @@ MARKS = {
 }
 """What can be said of an answer, and how it is written."""
 
+SIGNS = {"right": "✓", "partly": "◐", "wrong": "✗", "unread": "?", "failed": "!", "dropped": "–"}
+"""The same in one character, for where colour alone would have to say it."""
+
 _SPECIAL = re.compile(r"<\|[^|>]*\|>|<(?:video|image)>")
 
 

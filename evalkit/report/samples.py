@@ -19,12 +19,12 @@ from evalkit.runs import slug
 from evalkit.types import Record
 
 from .board import Board, Cell
-from .questions import MARKS, Elsewhere, gist, mark, shown
+from .questions import MARKS, SIGNS, Elsewhere, gist, mark, shown
 from .render import page
 from .thumbnails import Strips, videos
-from .timeline import chunk_groups, chunks, timeline
+from .timeline import chunk_groups, stretches, timeline
 
-MOST_OTHERS = 12
+MOST_OTHERS = 10
 """Other runs that a run's pages show beside it: those of the same benchmark and split, best first."""
 
 _CODES = {"right": "1", "partly": "p", "wrong": "0", "unread": "u", "failed": "f", "dropped": "d"}
@@ -63,6 +63,7 @@ def _write_run(answers: Answers, others: Sequence[Answers], out: Path, strips: S
     folder = out / "samples" / cell.entry.name
     folder.mkdir(parents=True, exist_ok=True)
     records = cell.entry.records()
+    beside = [(other, _link(out / "samples" / other.cell.entry.name, folder)) for other in others]
     by_video: dict[str, list[Record]] = {}
     for record in records:
         by_video.setdefault(record.video, []).append(record)
@@ -71,6 +72,8 @@ def _write_run(answers: Answers, others: Sequence[Answers], out: Path, strips: S
         "leaderboard": _link(out / "leaderboard.html", folder),
         "run_files": _link(cell.entry.path, folder),
         "marks": MARKS,
+        "signs": SIGNS,
+        "stages": {"video_decode": "video decoding", "generate": "token generation"},
         "mark": mark,
         "gist": gist,
         "shown": shown,
@@ -85,8 +88,8 @@ def _write_run(answers: Answers, others: Sequence[Answers], out: Path, strips: S
             "video.html.jinja", ("page.css", "samples.css"), "video.js", **common,
             video=video, records=asked, seen=seen, timeline=timeline(seen),
             strip=_link(strip, folder) if strip else None,
-            chunks={record.question: chunks(record, groups) for record in asked},
-            elsewhere={record.question: _elsewhere(record, others, folder, out) for record in asked},
+            stretches={record.question: stretches(record, groups) for record in asked},
+            elsewhere={record.question: _elsewhere(record, beside) for record in asked},
             before=_file(names[i - 1]) if i else None, after=_file(names[i + 1]) if i + 1 < len(names) else None,
         )  # fmt: skip
         (folder / _file(video)).write_text(html, encoding="utf-8")
@@ -98,13 +101,13 @@ def _write_run(answers: Answers, others: Sequence[Answers], out: Path, strips: S
     (folder / "index.html").write_text(html, encoding="utf-8")
 
 
-def _elsewhere(record: Record, others: Sequence[Answers], folder: Path, out: Path) -> list[tuple[Cell, Elsewhere]]:
+def _elsewhere(record: Record, beside: Sequence[tuple[Answers, str]]) -> list[tuple[Cell, Elsewhere]]:
+    """The question in other runs; `beside` has each with the way to its pages."""
     found = []
-    for other in others:
+    for other, folder in beside:
         if record.question in other.marks:
             word, extracted = other.marks[record.question]
-            target = _link(out / "samples" / other.cell.entry.name, folder)
-            found.append((other.cell, Elsewhere(word, extracted, f"{target}/{other.files[record.question]}")))
+            found.append((other.cell, Elsewhere(word, extracted, f"{folder}/{other.files[record.question]}")))
     return found
 
 

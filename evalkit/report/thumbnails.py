@@ -14,8 +14,8 @@ from evalkit.types import Video
 from .entries import Entry
 from .timeline import picked
 
-SIZE = (128, 72)
-"""Width and height of a thumbnail; the picture is fitted into it."""
+HEIGHT = 72
+"""Of a thumbnail, in pixels; its width follows the picture's, between half and twice that."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Strips:
         positions = picked(sampling, self.number)
         indices = [int(sampling["indices"][p]) for p in positions]
         stat = video.path.stat()
-        name = sha256(repr((str(video.path), stat.st_size, stat.st_mtime_ns, indices, SIZE)).encode()).hexdigest()[:20]
+        name = sha256(repr((str(video.path), stat.st_size, stat.st_mtime_ns, indices, HEIGHT)).encode()).hexdigest()[:20]
         file = self.folder / f"{name}.jpg"
         if not file.exists():
             try:
@@ -75,10 +75,10 @@ def _write(file: Path, video: Video, indices: list[int]) -> None:
         decoder.close()
     except (BackendFailed, av.FFmpegError, ValueError) as error:
         raise VideoError(f"{video.path} cannot be read again ({error})", "damaged") from None
-    strip = Image.new("RGB", (SIZE[0] * len(indices), SIZE[1]))
+    height, width = frames[distinct[0]].shape[:2]
+    size = (min(max(round(HEIGHT * width / height), HEIGHT // 2), 2 * HEIGHT), HEIGHT)
+    strip = Image.new("RGB", (size[0] * len(indices), size[1]))
     for i, index in enumerate(indices):
-        picture = Image.fromarray(frames[index])
-        picture.thumbnail(SIZE)
-        strip.paste(picture, (i * SIZE[0] + (SIZE[0] - picture.width) // 2, (SIZE[1] - picture.height) // 2))
+        strip.paste(Image.fromarray(frames[index]).resize(size), (i * size[0], 0))
     file.parent.mkdir(parents=True, exist_ok=True)
     strip.save(file, quality=72, optimize=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from evalkit.types import Record
@@ -27,10 +28,9 @@ class Timeline:
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Position and width on the time axis."""
+class Stretch:
+    """Neighbouring chunks of one kind: position and width on the time axis."""
 
-    number: int
     x: float
     width: float
     dense: bool
@@ -48,28 +48,25 @@ def timeline(record: Record) -> Timeline | None:
     return Timeline(len(times), length, "".join(f"M{x},0V10" for x in places), labels)
 
 
-def chunks(record: Record, chunk_groups: int | None) -> list[Chunk]:
-    """The chunks of the video, dense or pooled for this question; empty where that is not known."""
+def stretches(record: Record, chunk_groups: int | None) -> list[Stretch]:
+    """The video in stretches of chunks that were dense, or pooled, for this question; empty where that is not known."""
     sampling = record.sampling
     if record.dense_chunks is None or not chunk_groups or not sampling or not sampling.get("times_s"):
         return []
     times, length = [float(t) for t in sampling["times_s"]], _length(sampling)
-    size = GROUP * chunk_groups
-    starts = times[::size]
-    if any(number >= len(starts) for number in record.dense_chunks):
+    starts = [*times[:: GROUP * chunk_groups], length]
+    count, kept = len(starts) - 1, set(record.dense_chunks)
+    if any(number >= count for number in kept):
         return []  # chunks of another size than the configuration's, as a selection file may have for each question
-    ends = [*starts[1:], length]
-    dense = set(record.dense_chunks)
-    return [
-        Chunk(
-            number,
-            round(_place(start, length), 1),
-            round(max(_place(end, length) - _place(start, length), 1.0), 1),
-            number in dense,
-            f"chunk {number}, {clock(start)} to {clock(end)}: {'dense' if number in dense else 'pooled'}",
-        )
-        for number, (start, end) in enumerate(zip(starts, ends, strict=True))
-    ]
+    found = []
+    for dense, run in groupby(range(count), key=kept.__contains__):
+        numbers = list(run)
+        start, end = starts[numbers[0]], starts[numbers[-1] + 1]
+        names = f"chunk {numbers[0]}" if len(numbers) == 1 else f"chunks {numbers[0]} to {numbers[-1]}"
+        title = f"{names}, {clock(start)} to {clock(end)}: {'dense' if dense else 'pooled'}"
+        x = round(_place(start, length), 1)
+        found.append(Stretch(x, round(max(_place(end, length) - x, 1.0), 1), dense, title))
+    return found
 
 
 def chunk_groups(identity: Mapping[str, Any]) -> int | None:

@@ -1,0 +1,169 @@
+"""Sample pages: marks, timelines, chunks and thumbnails against what the records and the videos hold."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from evalkit.report.cli import main
+from evalkit.report.questions import gist, mark, shown
+from evalkit.report.samples import script_json
+from evalkit.report.thumbnails import HEIGHT, Strips
+from evalkit.report.timeline import WIDTH, chunk_groups, picked, stretches, timeline
+from evalkit.tasks.lvbench import LVBench
+from evalkit.types import Record, Video
+from evalkit.video.scenes import PALETTE, Scene, film, nearest_colour
+from evalkit.video.write import write_video
+
+from .conftest import Pages
+from .made import SMALL, Made, settings, simulate, write_records, write_run
+
+
+@pytest.fixture
+def record() -> Record:
+    return simulate(Made(LVBench(), settings(512, compression=4), "videoxl2", 0.2, 1), SMALL["lvbench"])[0]
+
+
+def test_marks(record: Record) -> None:
+    assert mark(replace(record, score=1.0)) == "right"
+    assert mark(replace(record, score=0.0)) == "wrong"
+    assert mark(replace(record, score=0.4)) == "partly"
+    assert mark(replace(record, score=0.0, valid=False)) == "unread"
+    assert mark(replace(record, score=None)) == "dropped"
+    assert mark(replace(record, status="failed", score=None)) == "failed"
+
+
+def test_the_question_is_found_in_its_prompt(record: Record) -> None:
+    prompts = {
+        "<|im_start|>user\n<image>\nQuestion: Who won?\nOptions:\n(A) Ann\n(B) Bob<|im_end|>": "Who won?",
+        "Is it A?\nWhat colour is the hat?\nA. red": "What colour is the hat?",
+        "Find when the man sits down.\nGive seconds": "Find when the man sits down.",
+    }
+    for prompt, wanted in prompts.items():
+        assert gist(replace(record, prompt=prompt)) == wanted
+    assert gist(replace(record, prompt=None)) == record.question
+    assert len(gist(replace(record, prompt="why " * 99 + "?"))) <= 110
+
+
+def test_values_are_shown_as_people_write_them() -> None:
+    assert shown([12.04, 15.5]) == "12.0 to 15.5 s" and shown(None) == "–" and shown("B") == "B"
+
+
+@given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8))
+def test_json_in_a_page_reads_back_and_ends_no_element(value: object) -> None:
+    text = script_json(value)
+    assert json.loads(text) == value
+    assert not set(text) & {"<", ">", "&", "\u2028", "\u2029"}
+
+
+@given(st.integers(1, 600), st.integers(1, 40))
+def test_thumbnails_are_picked_evenly(count: int, number: int) -> None:
+    positions = picked({"indices": list(range(count))}, number)
+    assert len(positions) == min(count, number) and positions == sorted(set(positions))
+    assert 0 <= positions[0] and positions[-1] < count
+    gaps = np.diff(positions)
+    assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
+
+
+def test_dense_chunks_lie_where_their_frames_are(record: Record) -> None:
+    """Against the slow way: each frame's own place, chunk by chunk of 4 groups of 4 frames."""
+    assert record.sampling is not None and record.dense_chunks is not None
+    found = stretches(record, 4)
+    length = record.sampling["frame_count"] / record.sampling["native_fps"]
+    assert sum(s.width for s in found) == pytest.approx(WIDTH, abs=1)
+    for position, time_s in enumerate(record.sampling["times_s"]):
+        x = (time_s + 0.01) / length * WIDTH
+        (under,) = [s for s in found if s.x <= x + 0.05 and x - 0.05 < s.x + s.width][-1:]
+        assert under.dense == (position // 16 in record.dense_chunks), f"frame {position}"
+
+
+def test_chunks_of_an_unknown_size_are_not_drawn(record: Record) -> None:
+    assert stretches(record, None) == []
+    assert stretches(replace(record, dense_chunks=[0, 900]), 4) == []
+    assert stretches(replace(record, dense_chunks=None), 4) == []
+    assert timeline(replace(record, sampling=None)) is None
+    identity = {"model": {"bilevel_decode": {"compression": 4, "chunk_groups": 6}, "sparse": {"chunk_groups": 2}}}
+    assert chunk_groups(identity) == 6
+    assert chunk_groups({"model": {"sparse": {"chunk_groups": 2}}}) is None
+
+
+def test_thumbnails_show_the_frames_the_model_saw(tmp_path: Path) -> None:
+    colours = ("red", "green", "blue", "yellow", "white", "purple")
+    path = tmp_path / "a video.mp4"
+    scenes = [Scene(i, i + 1, colour) for i, colour in enumerate(colours)]
+    write_video(path, film(scenes, 10, (96, 128)), 10)
+    sampling = {"indices": [5, 15, 25, 35, 45, 55], "times_s": [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]}
+    strips = Strips(tmp_path / "strips", 6)
+    file = strips.of(Video("v", path), sampling)
+    assert file is not None
+    pixels = np.asarray(Image.open(file))
+    assert pixels.shape == (HEIGHT, 6 * 96, 3)
+    assert [nearest_colour(pixels[:, 96 * i + 8 : 96 * i + 88]) for i in range(6)] == list(colours)
+    before = file.stat().st_mtime_ns
+    assert Strips(tmp_path / "strips", 6).of(Video("v", path), sampling) == file
+    assert file.stat().st_mtime_ns == before, "a strip that is there is made again"
+    assert set(colours) <= set(PALETTE)
+
+
+def test_a_damaged_video_costs_its_thumbnails_only(tmp_path: Path) -> None:
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(4000))
+    strips = Strips(tmp_path / "strips", 4)
+    assert strips.of(Video("v", path), {"indices": [0, 1, 2, 3]}) is None
+    assert "broken.mp4" in strips.failures["v"]
+    assert strips.of(Video("w", tmp_path / "gone.mp4"), {"indices": [0]}) is None and "w" not in strips.failures
+
+
+def test_a_run_finds_its_videos_again(tmp_path: Path) -> None:
+    """A run on the miniature of LVBench: real videos, of which one has gone meanwhile."""
+    task = LVBench()
+    task.miniature = True
+    task.root = tmp_path / "data"
+    task.root.mkdir()
+    task.make_miniature(task.root)
+    clips = list(task.clips())
+    made = Made(task, settings(16), "videoxl2", 0.2, 1, source="mini")
+    pattern = simulate(made, SMALL["lvbench"])
+    sampling = {"rule": "uniform", "indices": [0, 4, 8, 12], "times_s": [0.0, 0.4, 0.8, 1.2], "native_fps": 10.0,
+                "frame_count": 20}  # fmt: skip
+    asked = [(clip.video.id, q.id) for clip in clips for q in clip.questions]
+    records = [
+        replace(pattern[i], video=video, cluster=video, question=id, unit=id, sampling=sampling)
+        for i, (video, id) in enumerate(asked)
+    ]
+    run = write_records(tmp_path / "results", made, records, task.root)
+    gone = clips[0].video
+    gone.path.unlink()
+    assert main([str(tmp_path / "results"), "--thumbnails", "4"]) == 0
+    folder = tmp_path / "results" / "samples" / run.relative_to(tmp_path / "results")
+    pictures = {page.name: "<img" in page.read_text(encoding="utf-8") for page in folder.glob("*.html")}
+    assert len(pictures) == len(clips) + 1
+    assert sum(pictures.values()) == len(clips) - 1, "every video but the one that has gone has its frames"
+    assert main([str(tmp_path / "results"), "--thumbnails", "0"]) == 0
+    assert not any("<img" in page.read_text(encoding="utf-8") for page in folder.glob("*.html"))
+
+
+def test_pages_say_what_was_asked_read_and_spent(pages: Pages) -> None:
+    run = pages.runs[6]
+    answers = [json.loads(line) for line in (run / "records.jsonl").read_text(encoding="utf-8").splitlines()]
+    for page in sorted(pages.run(run).glob("video_*.html"))[:5]:
+        text = page.read_text(encoding="utf-8")
+        for answer in (a for a in answers if page.name.startswith(a["video"] + "-")):
+            assert answer["question"] in text and f"by {answer['rule']}" in text
+            assert f"dense: chunks {', '.join(map(str, answer['dense_chunks']))}" in text
+
+
+def test_a_failed_question_says_why(tmp_path: Path) -> None:
+    run = write_run(tmp_path, Made(LVBench(), settings(64), "videoxl2", 0.2, 1, fail=range(6)), SMALL["lvbench"])
+    assert main([str(tmp_path)]) == 0
+    folder = tmp_path / "samples" / run.relative_to(tmp_path)
+    text = next(folder.glob("video_000-*.html")).read_text(encoding="utf-8")
+    assert text.count("the video ends after 12.4 s of 1800 s") == 6 and "No frames of this video were read" in text
+    assert (folder / "index.html").read_text(encoding="utf-8").count('data-mark="failed"') == 6
