@@ -20,8 +20,9 @@ from filelock import FileLock, Timeout
 from evalkit.archives import Unpacker, archive_of
 from evalkit.config import instantiate
 from evalkit.errors import ConfigError, DataError, RunError
-from evalkit.fetched import Diary, is_there
-from evalkit.hub import HubClient, Listing, RemoteFile
+from evalkit.fetched import Diary
+from evalkit.hub import HubClient, Listing, RemoteFile, begun_bytes
+from evalkit.job import say
 from evalkit.paths import data_dir, hf_home
 from evalkit.sources import Hub
 from evalkit.task import HubData, Task
@@ -75,6 +76,9 @@ def _fetch(task: Task, hub: HubData, folder: Path, dry_run: bool, keep: bool) ->
                 load.take(client, keep)
     except Timeout:
         raise RunError(f"another process is fetching to {folder}: wait for it.") from None
+    except KeyboardInterrupt:
+        say("\ninterrupted: the same command goes on from here")
+        raise
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror}): name another with EVALKIT_DATA.") from None
 
@@ -105,7 +109,7 @@ class Load:
     def missing(self) -> list[RemoteFile]:
         """What is still to be downloaded, wholly or in part."""
         wanted = [*self.tables, *(part for parts in self.archives.values() for part in parts)]
-        return [file for file in wanted if not is_there(self.folder / file.path, file.size)]
+        return [file for file in wanted if not file.is_at(self.folder / file.path)]
 
     def take(self, client: HubClient, keep: bool) -> None:
         """Download and unpack, one archive after the other."""
@@ -157,10 +161,10 @@ def _needed(loads: Sequence[Load], keep: bool) -> int:
     packed = sum(part.size for _, parts in archives for part in parts)
     to_load = [sum(part.size for part in parts if (repo, part.path) in missing) for repo, parts in archives]
     tables = sum(file.size for load in loads for file in load.tables if (load.listing.repo, file.path) in missing)
-    diary = loads[0].diary
+    diary, folder = loads[0].diary, loads[0].folder
     download = tables + (sum(to_load) if keep else max(to_load, default=0))
     listed = {file.path for load in loads for file in load.listing.files}
-    return max(0, download - diary.begun_bytes()) + max(0, packed - diary.unclaimed_bytes(listed))
+    return max(0, download - begun_bytes(folder)) + max(0, packed - diary.unclaimed_bytes(listed))
 
 
 def _free(folder: Path) -> int:

@@ -36,7 +36,7 @@ class Diary:
         entry = self._entries.get(f"{repo}/{archive}")
         if entry is None or entry["digest"] != _digest(parts):
             return False
-        return all(is_there(self.folder / name, size) for name, size in entry["files"].items())
+        return all(_is_there(self.folder / name, size) for name, size in entry["files"].items())
 
     def add(self, repo: str, archive: str, parts: Sequence[RemoteFile], files: dict[str, int]) -> None:
         self._entries[f"{repo}/{archive}"] = {"digest": _digest(parts), "files": files}
@@ -62,13 +62,8 @@ class Diary:
             and path.relative_to(self.folder).as_posix() not in known
         )
 
-    def begun_bytes(self) -> int:
-        """The bytes of downloads that were interrupted."""
-        begun = self.folder.joinpath(".cache", "huggingface", "download").rglob("*.incomplete")
-        return sum(path.stat().st_size for path in begun)
 
-
-def is_there(path: Path, size: int) -> bool:
+def _is_there(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 

@@ -1,5 +1,9 @@
 """The Hugging Face hub as fetching needs it: what a repository holds, its files one by one, and one sentence for each
-way in which that can fail. huggingface_hub does the work; a download that was interrupted goes on where it stopped."""
+way in which that can fail.
+
+huggingface_hub speaks to it. Its own way to download a file throws away what an interrupted command had got, so the
+bytes are kept here: under the digest of the content, until they are all there and have that digest.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from hashlib import sha1, sha256
 from pathlib import Path, PurePosixPath
 
 from evalkit.errors import DataError
@@ -15,6 +20,8 @@ from evalkit.task import HubData
 
 _NETWORK = {"httpx", "httpx2", "httpcore", "requests", "urllib3"}
 """The HTTP clients that versions of huggingface_hub use; what they raise is trouble with the network."""
+_SMALL_BYTES = 1 << 26
+_BEGUN = ".fetching"
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,20 @@ class RemoteFile:
     path: str
     size: int
     digest: str
+
+    def is_at(self, path: Path) -> bool:
+        """By its size; small files, which a new version may leave at the same size, by their content."""
+        if not (path.is_file() and path.stat().st_size == self.size):
+            return False
+        return self.size > _SMALL_BYTES or self.is_content_of(path)
+
+    def is_content_of(self, path: Path) -> bool:
+        """Whether the file's content has the digest."""
+        digest = sha256() if len(self.digest) == 64 else sha1(f"blob {self.size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest() == self.digest
 
 
 @dataclass(frozen=True)
@@ -76,18 +97,38 @@ class HubClient:
 
     def download(self, listing: Listing, file: RemoteFile, folder: Path) -> Path:
         """The file, at its place below `folder`; at once where it is there already. Raises DataError."""
-        from huggingface_hub import hf_hub_download
-
+        path, begun = folder / file.path, folder / _BEGUN / file.digest
+        if file.is_at(path):
+            return path
         with _explained(listing.repo):
-            path = hf_hub_download(
-                listing.repo,
-                file.path,
-                repo_type="dataset",
-                revision=listing.commit,
-                local_dir=folder,
-                endpoint=self.endpoint,
-            )
-        return Path(path)
+            begun.parent.mkdir(parents=True, exist_ok=True)
+            self._get(listing, file, begun)
+            if not file.is_content_of(begun):
+                begun.unlink()
+                raise DataError(
+                    f"{file.path} of {listing.repo} came damaged: its content is not what the hub says it is. Repeat "
+                    "the same command: it is fetched anew."
+                )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            begun.replace(path)
+        return path
+
+    def _get(self, listing: Listing, file: RemoteFile, begun: Path) -> None:
+        """Append to `begun` what it lacks."""
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers
+
+        url = hf_hub_url(listing.repo, file.path, repo_type="dataset", revision=listing.commit, endpoint=self.endpoint)
+        # identity: a compressed body could not be gone on with
+        headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+        with begun.open("ab") as target:
+            http_get(url, target, resume_size=target.tell(), headers=headers, expected_size=file.size)
+
+
+def begun_bytes(folder: Path) -> int:
+    """The bytes of downloads to `folder` that were interrupted."""
+    return sum(path.stat().st_size for path in (folder / _BEGUN).glob("*"))
 
 
 def _wanted(path: str, patterns: tuple[str, ...]) -> bool:

@@ -196,7 +196,7 @@ def test_a_tar_that_claims_a_terabyte_writes_nothing(tmp_path):
 def test_a_full_disk_is_found_before_a_zip_is_unpacked(tmp_path, monkeypatch):
     path = make_zip(tmp_path / "x.zip", FILES)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
-    with pytest.raises(DataError, match="has 0.0 GB free"):
+    with pytest.raises(DataError, match=r"has 0\.0 GB free"):
         Unpacker(tmp_path / "to").unpack([path])
     assert everything(tmp_path / "to") == []
 
