@@ -35,7 +35,7 @@ class FrameReader:
         self._pool = WorkerPool()
         cache = self.settings.cache
         store = FrameStore(Path(cache), int(self.settings.cache_gb * 1e9)) if cache else None
-        self._filler = Filler(self.settings, self._pool, store, threads=max(1, min(2, cores // self.workers)))
+        self._filler = Filler(self.settings, self._pool, store, threads=max(1, min(2, cores // self.workers - 1)))
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._closed = False
         for _ in range(self.workers):

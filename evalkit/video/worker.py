@@ -12,9 +12,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Queue, SimpleQueue
 from typing import IO, Any
 
 import av
@@ -89,7 +90,7 @@ def _decode(job: dict[str, Any], pipe: IO[bytes]) -> None:
     started = time.perf_counter()
     shape: tuple[int, ...] | None = None
     distinct = sorted(set(plan.indices))
-    for index, frame in zip(distinct, backend.frames(distinct), strict=True):
+    for index, frame in zip(distinct, ahead(backend.frames(distinct)), strict=True):
         frame = resized(frame, request)
         if shape not in (None, frame.shape):
             raise VideoError(
@@ -103,6 +104,25 @@ def _decode(job: dict[str, Any], pipe: IO[bytes]) -> None:
         started = time.perf_counter()
     backend.close()
     send(pipe, {"type": "end"})
+
+
+def ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same frames, taken in a thread of their own: one is decoded while the one before is resized and sent."""
+    ready: Queue[np.ndarray | BaseException | None] = Queue(maxsize=2)
+
+    def take() -> None:
+        try:
+            for frame in frames:
+                ready.put(frame)
+            ready.put(None)
+        except BaseException as error:
+            ready.put(error)
+
+    threading.Thread(target=take, daemon=True).start()
+    while (item := ready.get()) is not None:
+        if isinstance(item, BaseException):
+            raise item
+        yield item
 
 
 def _opened(path: Path, job: dict[str, Any], alive: Heartbeat) -> Decoder:
