@@ -97,7 +97,7 @@ class LongVideoBench(Task):
         ("longvideobench/LongVideoBench",),
         "longvideobench",
         size_gb=161.6,
-        by_hand="longvideobench/LongVideoBench is gated: accept its terms on the hub.",
+        gated=True,
     )
     modes: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "official": ("interleaved", "none"),

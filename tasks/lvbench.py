@@ -59,7 +59,12 @@ class LVBench(Task):
     benchmark = "LVBench"
     splits: ClassVar = {"test": Split(questions=(1549,), videos=(103,))}
     tables = ("capability", "first_capability", "type", "clue")
-    hub = HubData(("lmms-eval/LVBench", "lmms-lab/LVBench"), "lvbench", size_gb=61.8)
+    hub = HubData(
+        ("lmms-eval/LVBench", "lmms-lab/LVBench"),
+        "lvbench",
+        size_gb=61.8,
+        also=(HubData(("zai-org/LVBench", "THUDM/LVBench"), "lvbench", files=(_NESTED,)),),  # with the official ids
+    )
     protocols: ClassVar = {
         "official": Protocol(
             source="github.com/zai-org/LVBench, lvbench/metrics/compute_accuracy.py and lvbench/utils/answer_util.py; "

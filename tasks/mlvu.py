@@ -33,6 +33,12 @@ _FILES = {
     "test_generation": ("test_ssc_gt", "test_vs_gt"),
 }
 _HUB_SPLITS = ("dev", "test")
+_HUB = {
+    "dev": HubData(("sy1998/MLVU_dev", "sy1998/temp"), "mlvu", flat=True),
+    "test": HubData(("sy1998/MLVU_Test",), "mlvu_test", flat=True),
+    "dev_generation": HubData(("MLVU/MVLU",), "mlvu", files=("*8_sub_scene*", "*9_summary*"), gated=True),
+    "test_generation": HubData(("MLVU/MLVU_Test",), "mlvu_test", gated=True),
+}
 _TASKS = {"findNeedle": "needle"}  # the official rows' other name for a task
 _GENERATION = {"8_sub_scene": "sub_scene", "test_ssc_gt": "sub_scene", "9_summary": "summary", "test_vs_gt": "summary"}
 _ABILITIES = {
@@ -134,13 +140,9 @@ class MLVU(Task):
     protocols: ClassVar = _DEV
 
     @property
-    def hub(self) -> HubData | None:  # type: ignore[override]
-        """The two splits have a hub copy each."""
-        if self.split.startswith("test"):
-            by_hand = "MLVU/MLVU_Test (gated: accept its terms on the hub) has the generation tasks as well."
-            return HubData(("sy1998/MLVU_Test",), "mlvu_test", by_hand=by_hand)
-        by_hand = "MLVU/MVLU (gated: accept its terms on the hub) has the generation tasks as well."
-        return HubData(("sy1998/MLVU_dev", "sy1998/temp"), "mlvu", by_hand=by_hand)
+    def hub(self) -> HubData:  # type: ignore[override]
+        """The splits of multiple choice have a copy each, those of generation stand in the official repositories."""
+        return _HUB[self.split]
 
     def available_protocols(self) -> Mapping[str, Protocol]:
         if self.split.endswith("_generation"):

@@ -109,8 +109,9 @@ class MVBench(Task):
         ("OpenGVLab/MVBench",),
         "mvbench_video",
         size_gb=15.8,
-        by_hand="The branch is `video`. It has no videos for fine_grained_pose: request NTU RGB+D from its authors "
-        "and put those that video/MVBench_videos_ntu.txt lists into nturgbd_convert, or set task.allow_missing=true.",
+        revision="video",
+        by_hand="The videos of fine_grained_pose: request NTU RGB+D from its authors and put those that "
+        "video/MVBench_videos_ntu.txt lists into nturgbd_convert, or set task.allow_missing=true.",
     )
     protocols: ClassVar = {
         "official": Protocol(
