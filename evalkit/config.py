@@ -30,6 +30,20 @@ class DecodingSettings:
 
 
 @dataclass
+class Throughput:
+    """What the dry run computes times with. `tflops`: 10^12 operations a second, sustained over vision, prefill and
+    token generation. `video_speed`: seconds of video decoded in a second, all decoding processes together."""
+
+    tflops: float = 300.0
+    video_speed: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ConfigError(f"throughput.{name}={value}: give a positive number.")
+
+
+@dataclass
 class EvalConfig:
     """Everything `python -m evalkit` can be told. Groups are typed by the dataclass their `_target_` names."""
 
@@ -48,6 +62,7 @@ class EvalConfig:
     min_coverage: float = 1.0  # below: exit code 3
     resume: str = "auto"  # auto | force: continue a run that was made by other code or data
     dry_run: bool = False  # say what it would take, and stop
+    throughput: Throughput = field(default_factory=Throughput)
     plugins: list[str] = field(default_factory=list)  # packages beside evalkit that a _target_ may name
 
     def __post_init__(self) -> None:

@@ -32,8 +32,10 @@ def one(config: DictConfig) -> int:
     about = HydraConfig.get()
     sweeping = about.mode == RunMode.MULTIRUN
     group = Path(about.sweep.dir).name if sweeping else None
+    planned = None
     try:
-        code = job.run(job.plan(config, about.runtime.choices.get("model"), group))
+        planned = job.plan(config, about.runtime.choices.get("model"), group)
+        code = job.run(planned)
     except EvalkitError as error:
         code = fail(error)
     except KeyboardInterrupt:
@@ -41,7 +43,7 @@ def one(config: DictConfig) -> int:
         job.say("stopped. The same command continues with the first unanswered question.")
     _codes.append(code)
     if sweeping:
-        sweeps.note_cell(code)
+        sweeps.note_cell(code, planned.forecast if planned else None)
     if sweeping and code == job.INTERRUPTED:
         sys.exit(code)
     return code

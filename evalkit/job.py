@@ -45,6 +45,7 @@ class Plan:
     tracker: TrackerSettings
     decoding: Decoding
     group: str | None = None
+    forecast: dict[str, Any] | None = None  # what a dry run found
 
     def identity(self) -> dict[str, Any]:
         """What can change an answer; its hash is the run's key."""
@@ -84,7 +85,13 @@ def _decoding(protocol: Decoding, overrides: DecodingSettings) -> Decoding:
 
 
 def run(plan: Plan) -> int:
-    """Ask what has not been asked, write scores, return the exit code."""
+    """Ask what has not been asked, write scores, return the exit code. A dry run is said, and nothing else."""
+    if plan.config.dry_run:
+        from evalkit import dry_run, dry_run_text
+
+        plan.forecast = dry_run.forecast(plan).plain()
+        dry_run_text.show(plan.forecast)
+        return OK
     plan.source.open(plan.task)
     clips = limited(plan.task.clips(), plan.config.limit)
     results = Path(plan.config.results)

@@ -7,9 +7,11 @@ check their values, and say which frames they want. `build()` makes the *model*,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from evalkit.errors import SampleError
 from evalkit.types import Context, Decoding, FrameRequest, PrefillCost, Prompt, Reply
 
 NEUTRAL = {"neutral": True}
@@ -37,6 +39,46 @@ class ModelSettings(ABC):
     def remarks(self) -> list[str]:
         """Sentences the user must see with every score, such as 'weights are random'."""
         return []
+
+    def estimator(self) -> Estimator | None:
+        """What tells the dry run the cost of a video without building the model. Default: nothing does."""
+        return None
+
+
+@dataclass(frozen=True)
+class QuestionEstimate:
+    """What one question would take. `flops` with all `max_new_tokens` generated: answers that end sooner take less."""
+
+    prompt_tokens: int
+    kv_bytes_used: int | None = None
+    flops: float | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the prefill of a clip would take, and each of its questions; a question that is bound to fail is its error.
+    Fields are those of `PrefillCost` and `Reply`, whose numbers they foretell."""
+
+    visual_tokens: int
+    context_tokens: int
+    kv_bytes: int
+    questions: tuple[QuestionEstimate | SampleError, ...] = ()
+    attention_density: float | None = None
+    vision_flops: float | None = None
+    prefill_flops: float | None = None
+    peak_memory_bytes: int | None = None
+
+
+class Estimator(ABC):
+    """Foretells costs. Imports nothing heavy and reads no weights. `exact`: tokens and bytes are those of a run, given
+    the right frames; `remarks` are sentences that say what the numbers rest on."""
+
+    exact: bool = True
+    remarks: tuple[str, ...] = ()
+
+    @abstractmethod
+    def estimate(self, context: Context, prompts: Sequence[Prompt], decoding: Decoding) -> Estimate:
+        """Of one clip. `context.frames` has a plan and no frames. Raises SampleError where the prefill would."""
 
 
 @dataclass

@@ -47,6 +47,12 @@ class Run:
         self._file: TextIO | None = None
         self._lock = FileLock(str(self.path / ".lock"), timeout=0)
 
+    def look(self) -> Run:
+        """Read what is there, without the lock and without leaving a trace; of a run not yet begun, nothing is."""
+        if self._records_path.is_file():
+            self.records = {record.question: record for record in parse_records(self._records_path)[0]}
+        return self
+
     @property
     def name(self) -> str:
         return f"{self.path.parent.parent.name}/{self.path.parent.name}/{self.key}"

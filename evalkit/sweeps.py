@@ -14,15 +14,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from evalkit.dry_run_text import show_sweep
+
 _ENDED: list[int] = []
 
 
-def note_cell(code: int) -> None:
-    """Called by each cell when it ends."""
+def note_cell(code: int, forecast: dict[str, Any] | None = None) -> None:
+    """Called by each cell when it ends; `forecast` is what a dry run found."""
     about = HydraConfig.get()
     folder = Path(about.sweep.dir)
     folder.mkdir(parents=True, exist_ok=True)
-    cell = {"number": about.job.num, "overrides": list(about.overrides.task), "exit_code": code}
+    cell = {"number": about.job.num, "overrides": list(about.overrides.task), "exit_code": code, "forecast": forecast}
     (folder / f"cell-{about.job.num}.json").write_text(json.dumps(cell), encoding="utf-8")
 
 
@@ -43,6 +45,8 @@ class Cells(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         cells = read_cells(Path(config.hydra.sweep.dir))
         _ENDED[:] = [cell["exit_code"] for cell in cells]
+        if any(cell["forecast"] for cell in cells):
+            show_sweep(cells)
         print(summary(cells), file=sys.stderr, flush=True)
 
 

@@ -12,9 +12,24 @@ from PIL import Image
 from evalkit.errors import VideoError
 from evalkit.types import FramePlan, FrameRequest, Splice
 
-from .info import Decoder
+from .info import Decoder, VideoInfo
 from .pictures import read_picture
 from .sampling import RESAMPLING, sample
+
+
+def spliced(path: Path, info: VideoInfo, splice: Splice, request: FrameRequest) -> tuple[FramePlan, list[int]]:
+    """The frames of a spliced video, and which frames of the long one are its haystack. Raises VideoError."""
+    extra = int(splice.image is not None)
+    haystack = splice.frames + -(splice.frames + extra) % request.multiple_of
+    picked = sample(FrameRequest(splice.rule, haystack), info.frame_count, info.native_fps).indices
+    if len(picked) < haystack:
+        raise VideoError(
+            f"{path} is too short: the rule {splice.rule} finds {len(picked)} frames in its "
+            f"{info.duration_s:.0f} s, and {haystack} are wanted; use a longer video or fewer frames.",
+            "too_short",
+        )
+    total = haystack + extra
+    return FramePlan(tuple(range(total)), tuple(map(float, range(total))), 1.0, total, splice.rule), list(picked)
 
 
 class SplicedVideo:
@@ -26,22 +41,13 @@ class SplicedVideo:
 
     def __init__(self, path: Path, inner: Decoder, splice: Splice, request: FrameRequest) -> None:
         self._inner, self._request = inner, request
-        extra = int(splice.image is not None)
-        haystack = splice.frames + -(splice.frames + extra) % request.multiple_of
-        picked = sample(FrameRequest(splice.rule, haystack), inner.info.frame_count, inner.info.native_fps).indices
-        if len(picked) < haystack:
-            raise VideoError(
-                f"{path} is too short: the rule {splice.rule} finds {len(picked)} frames in its "
-                f"{inner.info.duration_s:.0f} s, and {haystack} are wanted; use a longer video or fewer frames.",
-                "too_short",
-            )
-        self._picked = list(picked)
-        self._at = int(splice.depth * haystack) if extra else None
+        self.plan, self._picked = spliced(path, inner.info, splice, request)
+        extra = len(self.plan) - len(self._picked)
+        self._at = int(splice.depth * len(self._picked)) if extra else None
         self._image = read_picture(splice.image) if splice.image is not None else None
-        total = haystack + extra
+        total = len(self.plan)
         self.name = inner.name
         self.info = replace(inner.info, frame_count=total, native_fps=1.0, duration_s=float(total))
-        self.plan = FramePlan(tuple(range(total)), tuple(map(float, range(total))), 1.0, total, splice.rule)
 
     def frames(self, indices: list[int]) -> Iterator[np.ndarray]:
         """uint8 `[height, width, 3]` RGB of each index; ascending and distinct."""

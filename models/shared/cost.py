@@ -74,6 +74,13 @@ class LanguageSize:
         return 2 * self.hidden * (2 * q + 2 * kv + 3 * self.intermediate)
 
     @property
+    def weights(self) -> int:
+        """Numbers in the weights, with an output layer of its own."""
+        h, q, kv = self.hidden, self.heads * self.head_dim, self.kv_heads * self.head_dim
+        attention = h * q + q + 2 * (h * kv + kv) + q * h
+        return self.layers * (attention + 3 * h * self.intermediate + 2 * h) + h + 2 * self.vocab * h
+
+    @property
     def pair(self) -> int:
         """Operations of one query-key pair in one layer, all heads."""
         return 4 * self.heads * self.head_dim
@@ -106,6 +113,17 @@ class VisionSize:
     patch_values: int  # numbers in a patch: channels * size * size
     grid: int  # positions of the resized map
     width: int  # of the language model
+
+    @property
+    def weights(self) -> int:
+        """Numbers in the weights of tower, temporal module and projector."""
+        c, i, w = self.hidden, self.intermediate, self.width
+        tower = self.patch_values * c + c + self.patches * c
+        tower += self.layers * (4 * (c * c + c) + 2 * c * i + i + c + 4 * c)
+        spatial = 2 * c + 4 * (c * c + c)
+        temporal = 2 * c + 4 * (c * c + c) + 2 * 129 * c  # keys and values at distances of -64 to 64
+        convolution = 27 * c * c + c
+        return tower + 4 * c + 2 * (spatial + temporal + convolution) + c * w + w + w * w + w
 
     def frame(self) -> int:
         """One frame through the tower."""

@@ -11,14 +11,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from random import Random
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from evalkit.types import Prompt, Video
 
 from .cost import mixed_rows
-from .kv_store import KVStore
 from .layout import Layout
+
+if TYPE_CHECKING:
+    from .kv_store import KVStore
 
 
 class Observer(ABC):

@@ -14,17 +14,17 @@ from evalkit.errors import ModelError, VideoError
 from evalkit.model import VideoCache, VideoModel
 from evalkit.types import Context, Decoding, PrefillCost, Prompt, Reply, Video
 
-from ..shared.attention import kernel  # noqa: TID252
-from ..shared.bilevel import Mix, Pooled, pool  # noqa: TID252
-from ..shared.cost import VisionSize, attention_density  # noqa: TID252
-from ..shared.generate import Generated, generate  # noqa: TID252
-from ..shared.kv_store import Keys, KVStore  # noqa: TID252
-from ..shared.layout import Chunked, Full, Layout, Policy  # noqa: TID252
-from ..shared.memory import attempt  # noqa: TID252
-from ..shared.prefill import Group, Prefill  # noqa: TID252
-from ..shared.relevance import Asked, Budget, Observer, Randomly, Relevance, Selection, Uniform  # noqa: TID252
+from ..shared.attention import kernel
+from ..shared.bilevel import Mix, Pooled, pool
+from ..shared.cost import VisionSize, attention_density
+from ..shared.generate import Generated, generate
+from ..shared.kv_store import Keys, KVStore
+from ..shared.layout import Layout
+from ..shared.memory import attempt
+from ..shared.prefill import Group, Prefill
+from ..shared.relevance import Asked, Budget, Observer, Randomly, Relevance, Selection, Uniform
 from .checkpoint import Loaded, load
-from .settings import GROUP, BilevelDecode, SparsePrefill, VideoXL2
+from .settings import GROUP, BilevelDecode, VideoXL2
 from .text import END_OF_TURN, ChatText, ContextTokens
 from .vision import GRID, TOKENS
 
@@ -52,13 +52,6 @@ def chosen_device(name: str) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def prefill_policy(sparse: SparsePrefill) -> Policy:
-    if not sparse.enabled:
-        return Full()
-    assert sparse.chunk_groups is not None and sparse.previous_chunks is not None
-    return Chunked(sparse.chunk_groups, sparse.previous_chunks)
-
-
 @dataclass
 class Cache(VideoCache):
     """A prefilled video. `pooled`: its visual rows by compression ratio, for bi-level decoding."""
@@ -80,7 +73,7 @@ class VideoXL2Model(VideoModel):
         self.settings = settings
         self.vision, self.decoder, self.tokenizer = loaded.vision, loaded.decoder, loaded.tokenizer
         self.attention = kernel(settings.attention, self.decoder.device, self.decoder.dtype)
-        self.policy = prefill_policy(settings.sparse_prefill)
+        self.policy = settings.sparse_prefill.policy()
         self.relevance = self.relevance_of(settings.bilevel_decode) if settings.bilevel_decode.enabled else None
         self.text = ChatText(self.encode, settings.time_rewrite)
         self.stop = {self.encode(word)[0] for word in (END_OF_TURN, END_OF_TEXT)}
@@ -103,7 +96,7 @@ class VideoXL2Model(VideoModel):
         """The method that `bilevel_decode.relevance` names."""
         chosen, budget = bilevel.relevance, Budget(bilevel.budget.chunks, bilevel.budget.fraction)
         if chosen.method == "file":
-            from ..shared.selection_file import SelectionFile  # noqa: TID252
+            from ..shared.selection_file import SelectionFile
 
             return SelectionFile(str(chosen.file), str(chosen.on_miss), bilevel.chunk_groups, bilevel.compression)
         assert bilevel.chunk_groups is not None and bilevel.compression is not None
@@ -114,11 +107,11 @@ class VideoXL2Model(VideoModel):
             case "random":
                 return Randomly(*common, seed=chosen.seed or 0)
             case "siglip":
-                from ..shared.relevance_siglip import Siglip, TextFrame  # noqa: TID252
+                from ..shared.relevance_siglip import Siglip, TextFrame
 
                 towers = Siglip(str(chosen.model), self.decoder.device, self.decoder.dtype)
                 return TextFrame(*common, siglip=towers, group_frames=GROUP)
-        from ..shared.relevance_attention import Attention  # noqa: TID252
+        from ..shared.relevance_attention import Attention
 
         return Attention(*common, decoder=self.decoder, attention=self.attention)
 

@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2Tokenizer
 
 from evalkit.errors import CheckpointError
 
-from ..shared.qwen2 import Qwen2Decoder  # noqa: TID252
+from ..shared.qwen2 import Qwen2Decoder
 from .config import ModelConfig, read_config, read_json
 from .folder import INDEX, SINGLE
 from .text import END_OF_TURN

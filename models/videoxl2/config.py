@@ -12,17 +12,7 @@ from transformers import Qwen2Config, SiglipVisionConfig
 from evalkit.errors import CheckpointError
 
 from .dts import NORM_GROUPS
-
-SO400M = {
-    "hidden_size": 1152,
-    "intermediate_size": 4304,
-    "num_hidden_layers": 27,
-    "num_attention_heads": 16,
-    "image_size": 384,
-    "patch_size": 14,
-}
-"""google/siglip-so400m-patch14-384. The published config.json only names the tower, so its sizes stand here; a
-`vision_config` in config.json overrides them. The count includes the last block, which is not used."""
+from .sizes import SO400M
 
 PUBLISHED = {
     "mm_projector_type": "mlp2x_gelu",

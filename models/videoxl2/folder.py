@@ -12,6 +12,7 @@ import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
 from evalkit.errors import CheckpointError
+from evalkit.paths import cache_dir
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -62,6 +63,12 @@ def cached(checkpoint: str, revision: str | None = None) -> Path | None:
         return folder
     config = huggingface_hub.try_to_load_from_cache(checkpoint, "config.json", revision=revision)
     return Path(config).parent if isinstance(config, str) else None
+
+
+def miniature() -> Path:
+    """Where the miniature's checkpoint is, or will be: its name changes whenever its content would."""
+    version = sha256((Path(__file__).parent / "mini.py").read_bytes()).hexdigest()[:12]
+    return cache_dir() / "models" / f"videoxl2_mini-{version}"
 
 
 def provenance(checkpoint: str, revision: str | None = None) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from huggingface_hub import save_torch_state_dict
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
-from evalkit.paths import cache_dir
-
-from ..shared.qwen2 import Qwen2Decoder  # noqa: TID252
+from ..shared.qwen2 import Qwen2Decoder
 from .checkpoint import HEAD, TOWER, published_names
 from .config import PUBLISHED, read_config
+from .folder import miniature
+from .text import QWEN_SPLIT
 from .vision import Vision
 
 SEED = 1
@@ -85,19 +85,10 @@ Time 0.0s: Time 4.0s: Time 12.0s: Time 48.0s: Time 236.0s: Time 1024.0s: at 480 
 You are a helpful assistant. system user assistant
 """
 
-QWEN_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
-def version() -> str:
-    """Changes whenever the folder's content would."""
-    return sha256(Path(__file__).read_bytes()).hexdigest()[:12]
-
 
 def folder() -> Path:
     """The miniature's checkpoint folder, written first if it is not there. Safe to call from several processes."""
-    place = cache_dir() / "models" / f"videoxl2_mini-{version()}"
+    place = miniature()
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import ConfigError, suggest
-from evalkit.model import NEUTRAL, ModelSettings, VideoModel
+from evalkit.model import NEUTRAL, Estimator, ModelSettings, VideoModel
 from evalkit.types import FrameRequest
 from evalkit.video.sampling import check
+
+from ..shared.layout import Chunked, Full, Policy
 
 IMAGE_SIZE = 384
 VISUAL_TOKENS = 144
@@ -68,6 +70,13 @@ class SparsePrefill:
         if not _switched_on(self, "sparse_prefill"):
             return SparsePrefill(enabled=False)
         return SparsePrefill(True, _or(self.chunk_groups, 4), _or(self.previous_chunks, 3))
+
+    def policy(self) -> Policy:
+        """What the prefill lets each token see."""
+        if not self.enabled:
+            return Full()
+        assert self.chunk_groups is not None and self.previous_chunks is not None, "settled first"
+        return Chunked(self.chunk_groups, self.previous_chunks)
 
 
 @dataclass
@@ -235,6 +244,12 @@ class VideoXL2(ModelSettings):
 
         return build(self)
 
+    def estimator(self) -> Estimator:
+        from .estimate import estimator
+        from .folder import cached
+
+        return estimator(self, cached(self.checkpoint, self.revision))
+
     def provenance(self) -> dict[str, Any]:
         from .folder import provenance
 
@@ -260,6 +275,13 @@ class VideoXL2Mini(VideoXL2):
         from .mini import folder
 
         return folder()
+
+    def estimator(self) -> Estimator:
+        from .estimate import estimator
+        from .folder import miniature
+
+        made = miniature()
+        return estimator(self, made if made.is_dir() else self.folder())
 
     def provenance(self) -> dict[str, Any]:
         from .folder import provenance

@@ -1,0 +1,140 @@
+"""How long videos are by their headers alone: a few milliseconds a file, where `probe` reads every packet.
+
+A header can be wrong about a file (see index.py), so its frame count is believed only where the container lists every
+frame beforehand, as MP4 does, and the cut of an edit list is taken off. For estimates: nothing is sampled by it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import TimeoutError as OutOfTime
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import av
+
+from evalkit.errors import VideoError
+
+from .index import build_index, opened
+from .info import BackendFailed, VideoInfo, require_file
+from .pictures import SUFFIXES
+
+READERS = 16
+"""Threads that open files: on a network file system, opening is waiting."""
+
+REORDERED = 32
+"""A run of so many shown frames, in the order of the file, ends the cut of an edit list: codecs reorder fewer."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """`exact`: `info.frame_count` is what decoding will find; otherwise it is about that."""
+
+    info: VideoInfo
+    exact: bool
+
+
+class _Late(Exception):
+    """The time is up."""
+
+
+def read_header(path: Path, fps: float | None = None) -> Header:
+    """Of a video, or of a folder of pictures, `fps` a second. Raises VideoError."""
+    if path.is_dir():
+        return _pictures(path, fps)
+    require_file(path)
+    try:
+        with opened(path) as (container, stream):
+            rate = stream.average_rate or stream.guessed_rate
+            seconds = container.duration / av.time_base if container.duration else 0.0
+            listed: Sequence[Any] = getattr(stream, "index_entries", ())  # PyAV 16 and later
+            count, exact = stream.frames, 0 < len(listed) == stream.frames
+            if exact:
+                if listed[-1].pos + listed[-1].size > path.stat().st_size:
+                    raise VideoError(f"{path} is damaged: its header promises more than is there.", kind="damaged")
+                count -= _hidden(listed)
+            native_fps, codec = float(rate or 0), stream.codec_context.name
+            if not native_fps or not (count or seconds):
+                raise VideoError(f"{path} does not say how long it is.", kind="unknown")
+            count = count or max(1, round(seconds * native_fps))
+            info = VideoInfo(count, native_fps, count / native_fps, stream.width, stream.height, codec, 0)
+            return Header(info, exact)
+    except BackendFailed as error:
+        raise VideoError(f"{path} cannot be read: {error}.", kind="damaged") from error
+
+
+def _hidden(listed: Sequence[Any]) -> int:
+    """Frames before and behind what an edit list shows."""
+    hidden, first = 0, _end_of_cut(listed, range(len(listed)))
+    last = _end_of_cut(listed, range(len(listed) - 1, first, -1))
+    for i in (*range(first + 1), *range(max(last, first + 1), len(listed))):
+        hidden += listed[i].is_discard
+    return hidden
+
+
+def _end_of_cut(listed: Sequence[Any], places: range) -> int:
+    shown, i = 0, places.start
+    for i in places:
+        shown = 0 if listed[i].is_discard else shown + 1
+        if shown == REORDERED:
+            break
+    return i
+
+
+def _pictures(path: Path, fps: float | None) -> Header:
+    count = sum(file.suffix.lower() in SUFFIXES for file in path.iterdir())
+    if not count or not fps:
+        raise VideoError(f"{path} is a folder without pictures, or nothing says how many make a second.", kind="empty")
+    return Header(VideoInfo(count, fps, count / fps, 0, 0, "", 0), True)
+
+
+@lru_cache(maxsize=8)
+def read_headers(wanted: tuple[tuple[Path, float | None], ...], seconds: float) -> dict[Path, Header | VideoError]:
+    """Of as many (path, fps) as can be read in `seconds`; what is left of them goes into the packets of files whose
+    header does not tell. The cells of a sweep read once."""
+    deadline = time.monotonic() + seconds
+    found: dict[Path, Header | VideoError] = {}
+    pool = ThreadPoolExecutor(READERS)
+    try:
+        futures = {pool.submit(_attempt, path, fps): path for path, fps in dict.fromkeys(wanted)}
+        for future in as_completed(futures, timeout=seconds):
+            found[futures[future]] = future.result()
+    except OutOfTime:
+        pass  # the rest is estimated, and counted as such
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return found | _counted(found, deadline)
+
+
+def _attempt(path: Path, fps: float | None) -> Header | VideoError:
+    try:
+        return read_header(path, fps)
+    except VideoError as error:
+        return error
+
+
+def _counted(found: dict[Path, Header | VideoError], deadline: float) -> dict[Path, Header | VideoError]:
+    """Those that are not exact, by their packets, as far as time allows."""
+
+    def progress() -> None:
+        if time.monotonic() > deadline:
+            raise _Late
+
+    counted: dict[Path, Header | VideoError] = {}
+    unsure = (p for p, h in found.items() if (h.kind == "unknown" if isinstance(h, VideoError) else not h.exact))
+    try:
+        for path in unsure:
+            progress()
+            try:
+                counted[path] = Header(build_index(path, progress).info, True)
+            except VideoError as error:
+                counted[path] = error
+            except BackendFailed as error:
+                counted[path] = VideoError(f"{path} cannot be read: {error}.", kind="damaged")
+    except _Late:
+        pass
+    return counted
