@@ -106,7 +106,7 @@ def _said(film: _Film) -> list[tuple[float, float, str]]:
     return [
         (first.start_s, first.start_s + 0.05, tagged("here we go")),
         *lines,
-        (first.start_s + 1.3, first.start_s + 1.5, tagged("too short to be seen")),
+        (first.start_s + 1.3, first.start_s + 1.5, tagged("in a blink")),
         (first.start_s + 1.5, first.start_s + 2.5, "a line outside the tag"),
         (first.start_s + 2.0, first.start_s + 3.0, tagged("said first, over the same time")),
         (first.start_s + 2.0, first.start_s + 3.0, tagged("said last, over the same time")),
