@@ -42,7 +42,7 @@ def efficiency(records: Sequence[Record]) -> dict[str, Any]:
     out["new_tokens"] = new_tokens
     out["attention_density"] = _mean(firsts, lambda r: r.attention_density)
     out["flops"] = _sum(firsts, "prefill") + _sum(answered, "question") or None
-    out["kv_bytes_dense"] = _mean(firsts, lambda r: r.kv_bytes.get("dense"))
+    out["kv_bytes_dense"] = _mean(answered, lambda r: r.kv_bytes.get("dense"))
     out["kv_bytes_used"] = _mean(answered, lambda r: r.kv_bytes.get("used"))
     out["peak_device_bytes"] = max((r.peak_memory.get("device", 0) for r in answered), default=0) or None
     out["peak_host_bytes"] = max((r.peak_memory.get("host", 0) for r in answered), default=0) or None

@@ -24,7 +24,7 @@ class ConsoleTracker(Tracker):
     hundredfold, so counts would mislead."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False, no_color=bool(os.environ.get("NO_COLOR")))
+        self.console = console or _console()
 
     def start(self, about: About) -> None:
         self.about = about
@@ -62,6 +62,12 @@ class ConsoleTracker(Tracker):
 
     def _line(self, text: str) -> None:
         self.console.print(f"{datetime.now().isoformat(sep=' ', timespec='seconds')} {text}", soft_wrap=True)
+
+
+def _console() -> Console:
+    """stderr; as wide as the terminal, or wide enough for a table in a log file."""
+    found = Console(stderr=True, highlight=False, no_color=bool(os.environ.get("NO_COLOR")))
+    return found if found.is_terminal else Console(file=found.file, highlight=False, no_color=True, width=120)
 
 
 class _State:
