@@ -270,5 +270,6 @@ def _from_hub(row: Row, id: str, root: Path) -> Clip:
     else:
         text, options = row.text("question"), row.texts("candidates")
     gold = answer if answer in tuple(LETTERS) else letter_of(options, answer) or answer
-    question = Question(id, text, options, gold, groups=_groups(row.text("task_type")), meta=meta)
+    task = _TASKS.get(row.text("task_type"), row.text("task_type"))
+    question = Question(id, text, options, gold, groups=_groups(task), meta=meta)
     return Clip(Video(name, first_existing(root / name, root / "video" / name)), (question,), cluster=name)
