@@ -110,8 +110,8 @@ class MVBench(Task):
         "mvbench_video",
         size_gb=15.8,
         revision="video",
-        by_hand="The videos of fine_grained_pose: request NTU RGB+D from its authors and put those that "
-        "video/MVBench_videos_ntu.txt lists into nturgbd_convert, or set task.allow_missing=true.",
+        by_hand="fine_grained_pose has no videos on the hub: request NTU RGB+D from its authors and put those of "
+        "json/fine_grained_pose.json into nturgbd_convert, or set task.allow_missing=true.",
     )
     protocols: ClassVar = {
         "official": Protocol(

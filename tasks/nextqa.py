@@ -54,6 +54,7 @@ class NExTQA(Task):
         ("lmms-eval/NExTQA", "lmms-lab/NExTQA"),
         "nextqa",
         size_gb=6.5,
+        files=("MC/*", "videos.zip"),
         by_hand="the val split: val.csv and map_vid_vidorID.json from github.com/doc-doc/NExT-QA, dataset/nextqa.",
     )
     protocols: ClassVar = {

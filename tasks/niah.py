@@ -116,6 +116,7 @@ class NIAH(Task):
         ("lmms-lab/v_niah_needles",),
         "v_niah",
         size_gb=0.02,
+        files=("data/*",),
         by_hand="a haystack: any video longer than an hour, saved as haystack.mp4 beside the needles.",
     )
     protocols: ClassVar = {
