@@ -38,7 +38,7 @@ class Entry:
 class SelectionFile(Relevance):
     """`on_miss`: "error" raises ModelError(no_selection) for a question without a row; "dense" reads everything, and
     says so in the reply (the authors' code moreover prefills such questions without chunk windows). A key with rows
-    that differ counts as missing: nothing tells which is meant. `chunk_groups` and `compression` override the file's."""
+    that differ counts as missing: nothing tells which is meant. `chunk_groups` and `compression` override its own."""
 
     file: str
     on_miss: str = "error"
