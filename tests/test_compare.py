@@ -230,13 +230,18 @@ def test_settings_of_the_model_are_called_by_their_names(tmp_path: Path) -> None
         for n in (2, 8)
     ]
     found = study([run(tmp_path, model, 0.2, i) for i, model in enumerate(models)])
-    assert [str(side) for side in found.sides] == ["A (bilevel_decode compression=2)", "B (bilevel_decode compression=8)"]
+    assert [str(side) for side in found.sides] == [
+        "A (bilevel_decode compression=2)",
+        "B (bilevel_decode compression=8)",
+    ]
 
 
 @pytest.mark.parametrize("module", ["evalkit.compare", "evalkit.report"])
 def test_help_comes_at_once_and_without_torch(module: str) -> None:
     code = f"import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_module('{module}', run_name='__main__')\n"
-    code += "except SystemExit as end: print(end.code, [m for m in ('torch', 'pandas', 'matplotlib') if m in sys.modules])"
+    code += (
+        "except SystemExit as end: print(end.code, [m for m in ('torch', 'pandas', 'matplotlib') if m in sys.modules])"
+    )
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "0 []"

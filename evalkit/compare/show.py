@@ -119,10 +119,8 @@ def _changed(made: Study, show: int) -> list[str]:
 
 def _changed_in(pair: Pair, show: int) -> list[str]:
     c = pair.comparison
-    lines = [
-        f"{pair.a.letter} to {pair.b.letter}: {c.questions} questions in common, equal answers {100 * c.equal_answers:.1f}%"
-        f" (kappa {c.kappa:.2f})"
-    ]
+    equal = f"equal answers {100 * c.equal_answers:.1f}% (kappa {c.kappa:.2f})"
+    lines = [f"{pair.a.letter} to {pair.b.letter}: {c.questions} questions in common, {equal}"]
     if c.only_a or c.only_b:
         lines.append(
             f"left out: {c.only_a} questions that only {pair.a.letter} has, {c.only_b} that only {pair.b.letter} has"

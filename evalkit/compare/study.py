@@ -17,6 +17,8 @@ from evalkit.types import Record
 
 from .subjects import Differing, differing, warning
 
+_UNSAID = ("model.name", "model.id", "task.name")
+
 
 @dataclass(frozen=True)
 class Side:
@@ -136,14 +138,16 @@ def _check_same_benchmark(entries: Sequence[Entry]) -> None:
 
 
 def _words(entries: Sequence[Entry]) -> list[str]:
-    """The model where models differ, and what else tells the runs apart."""
+    """What tells the runs apart: their models' names, and their settings where those are not another model's."""
+    if len({entry.model for entry in entries}) == len(entries):
+        return [entry.model for entry in entries]
     settings = []
     for entry in entries:
-        flat = flatten({k: v for k, v in entry.identity.items() if k != "source"})
-        settings.append({k.removeprefix("model."): v for k, v in flat.items() if k not in ("model.name", "task.name")})
+        flat = flatten({k: v for k, v in entry.identity.items() if k not in ("source", "imported")})
+        settings.append({k.removeprefix("model."): v for k, v in flat.items() if k not in _UNSAID})
     several = len({entry.model for entry in entries}) > 1
     return [
-        ", ".join([entry.model, *words] if several and len(words) <= 3 else [entry.model] if several else words)
+        ", ".join([entry.model, *words] if several else words)
         for entry, words in zip(entries, labels(settings), strict=True)
     ]
 
@@ -184,7 +188,8 @@ def _frames(record: Record) -> tuple[int, ...]:
 
 def _changed(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[str], list[str]]:
     before = {record.question: _score(record) for record in a}
-    gained, lost = [], []
+    gained: list[str] = []
+    lost: list[str] = []
     for record in b:
         old, new = before.get(record.question), _score(record)
         if old is not None and new is not None and old != new:

@@ -86,8 +86,8 @@ def _subject(key: str, everything: Sequence[Mapping[str, Any]], other_models: bo
         if other_models:
             return "model"
         return "checkpoint" if key in _CHECKPOINT else section
-    if first == "weights":
-        return "model" if other_models else "checkpoint"
+    if first in ("weights", "imported"):
+        return "model" if other_models else "checkpoint" if first == "weights" else "replies"
     if key == "task.protocol":
         return "protocol"
     if first == "source":

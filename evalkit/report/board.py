@@ -137,9 +137,9 @@ def _rows(entries: Sequence[Entry], columns: Sequence[Column]) -> list[Row]:
     """One row for each entry; entries of the same model and settings share theirs, whatever they were asked. Where two
     would fall into the same cell, what else differs between them tells them apart."""
     settings = [dict(flatten(entry.identity.get("model") or {"id": entry.summary["model"]})) for entry in entries]
-    groups: dict[tuple[Any, ...], list[int]] = {}
+    groups: dict[tuple[str, str], list[int]] = {}
     for i, entry in enumerate(entries):
-        groups.setdefault((entry.model, repr(sorted(settings[i].items(), key=repr))), []).append(i)
+        groups.setdefault(_kind(entry, settings[i]), []).append(i)
     for members in groups.values():
         if len({id(columns[i]) for i in members}) < len(members):
             rest = [
@@ -149,13 +149,18 @@ def _rows(entries: Sequence[Entry], columns: Sequence[Column]) -> list[Row]:
                 for i, other in zip(members, rest, strict=True):
                     settings[i][key] = other.get(key)
     words = _words(entries, settings)
-    made: dict[tuple[Any, ...], Row] = {}
+    made: dict[tuple[str, str], Row] = {}
     order = sorted(range(len(entries)), key=lambda i: (entries[i].model.lower(), _sortable(words[i])))
     for i in order:
-        key = (entries[i].model, repr(sorted(settings[i].items(), key=repr)))
-        if key not in made:
-            made[key] = Row(_letter(len(made)), entries[i].model, words[i], settings[i])
-    return [made[(e.model, repr(sorted(settings[i].items(), key=repr)))] for i, e in enumerate(entries)]
+        kind = _kind(entries[i], settings[i])
+        if kind not in made:
+            made[kind] = Row(_letter(len(made)), entries[i].model, words[i], settings[i])
+    return [made[_kind(entry, own)] for entry, own in zip(entries, settings, strict=True)]
+
+
+def _kind(entry: Entry, settings: Settings) -> tuple[str, str]:
+    """Equal for runs of the same model and settings."""
+    return entry.model, repr(sorted(settings.items(), key=repr))
 
 
 def _words(entries: Sequence[Entry], settings: Sequence[Settings]) -> list[tuple[str, ...]]:

@@ -6,8 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evalkit.errors import EvalkitError, RunError
+
+if TYPE_CHECKING:
+    from .board import Board
 
 EPILOG = """\
 Writes leaderboard.html (one file, no network), leaderboard.md, leaderboard.csv, figures/*.svg and the sample pages of
@@ -56,6 +60,13 @@ def parser() -> argparse.ArgumentParser:
         help="frames of each video to show on its timeline, where the video is still there (default: 12; 0: none)",
     )
     made.add_argument(
+        "--thumbnail-minutes",
+        type=float,
+        default=10.0,
+        metavar="M",
+        help="time to spend on reading videos; the next call goes on from there (default: 10)",
+    )
+    made.add_argument(
         "--plugins",
         nargs="*",
         default=[],
@@ -68,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     from evalkit.trackers.csv import rebuild_tables
 
-    from . import board, entries, leaderboard, samples
+    from . import board, entries, leaderboard
 
     results: Path = arguments.results
     out: Path = arguments.out or results
@@ -78,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         out.mkdir(parents=True, exist_ok=True)
         rebuild_tables(results)
         files = leaderboard.write(found, made, out, results, arguments.published)
-        missing = samples.write(made, out, arguments.thumbnails) if arguments.samples else []
+        missing = _samples(made, out, arguments) if arguments.samples else []
     except OSError as error:
         raise RunError(
             f"{error.filename or out} cannot be written ({error.strerror}). Name another folder with --out."
@@ -90,3 +101,9 @@ def run(arguments: argparse.Namespace) -> int:
     for file in files:
         print(file)
     return 0
+
+
+def _samples(made: Board, out: Path, arguments: argparse.Namespace) -> list[str]:
+    from . import samples
+
+    return samples.write(made, out, arguments.thumbnails, 60 * arguments.thumbnail_minutes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from . import numbers
 from .render import template
@@ -160,11 +161,11 @@ def heatmap(
     """Depth by length: (row, column) -> (score, n). Cells that were not asked stay empty."""
     left, top = 52.0, 12.0
     width, height = (WIDTH - left - 8) / len(columns), min(34.0, 220 / len(rows))
-    drawn = [
-        {"x": round(left + i * width, 1), "y": round(top + j * height, 1), "value": cells.get((row, column), (None, 0))[0],
-         "n": cells.get((row, column), (None, 0))[1], "row": row, "column": column}
-        for j, row in enumerate(rows) for i, column in enumerate(columns)
-    ]  # fmt: skip
+    drawn = []
+    for (i, column), (j, row) in product(enumerate(columns), enumerate(rows)):
+        value, n = cells.get((row, column), (None, 0))
+        place = {"x": round(left + i * width, 1), "y": round(top + j * height, 1)}
+        drawn.append({**place, "value": value, "n": n, "row": row, "column": column})
     bottom = top + height * len(rows)
     values: dict[str, object] = {
         "cells": drawn, "cell": (round(width, 1), round(height, 1)), "left": left, "bottom": bottom,

@@ -17,8 +17,8 @@ from evalkit.scoring.summary import Metric
 
 from .board import Board, Cell, Column
 from .entries import Collection
-from .published import NONE, Beside, PublishedRow, beside
 from .plots import ColumnFigures, column_figures
+from .published import NONE, Beside, PublishedRow, beside
 from .render import page, template
 from .scales import Scale, linear
 
@@ -83,7 +83,7 @@ def _values(
     out: Path,
     results: Path,
 ) -> dict[str, Any]:
-    costs = [cost for cost in COSTS if any(c.entry.efficiency.get(cost[0]) is not None for c in board.cells)]
+    costs = [cost for cost in COSTS if any(c.entry.efficiency.get(cost[0]) for c in board.cells)]
     return {
         "board": board,
         "figures": figures,
@@ -139,8 +139,8 @@ def _csv_row(cell: Cell) -> dict[str, Any]:
     score = {
         "metric": headline.metric, "value": headline.value, "low": headline.low, "high": headline.high, "n": headline.n,
         "questions": scores.n, "questions_expected": scores.n_expected, "coverage": scores.coverage,
-        "failed": scores.n_failed, "unread": scores.n_invalid, "rank": cell.rank or "", "miniature": cell.column.miniature,
-        "limit": entry.limit, "remarks": "; ".join(entry.remarks),
+        "failed": scores.n_failed, "unread": scores.n_invalid, "rank": cell.rank or "",
+        "miniature": cell.column.miniature, "limit": entry.limit, "remarks": "; ".join(entry.remarks),
     }  # fmt: skip
     return {**names, **score, **{key: entry.efficiency.get(key) for key, _, _ in COSTS}}
 

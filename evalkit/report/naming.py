@@ -7,7 +7,7 @@ run (what its key is hashed from), flattened: `frames.max`, `sparse_prefill.chun
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Settings = Mapping[str, Any]
@@ -34,7 +34,7 @@ def varying(all_settings: Iterable[Settings]) -> list[str]:
     return [key for key in keys if len({repr(settings.get(key)) for settings in all_settings}) > 1]
 
 
-def labels(all_settings: list[Settings]) -> list[tuple[str, ...]]:
+def labels(all_settings: Sequence[Settings]) -> list[tuple[str, ...]]:
     """For each of several settings the words that tell it from the others: `sparse_prefill on`,
     `bilevel_decode compression=8`, `frames.max=128`. A mechanism with a switch is named once: off, or on with those of
     its values that differ among the settings that have it on."""
@@ -48,7 +48,7 @@ def labels(all_settings: list[Settings]) -> list[tuple[str, ...]]:
     ]
 
 
-def _section(key: str, all_settings: list[Settings]) -> str:
+def _section(key: str, all_settings: Sequence[Settings]) -> str:
     """The mechanism a key belongs to, if that has a switch; else the key itself."""
     parts = key.split(".")
     for depth in range(len(parts) - 1, 0, -1):
@@ -58,7 +58,7 @@ def _section(key: str, all_settings: list[Settings]) -> str:
     return key
 
 
-def _word(section: str, keys: list[str], settings: Settings, all_settings: list[Settings]) -> str:
+def _word(section: str, keys: list[str], settings: Settings, all_settings: Sequence[Settings]) -> str:
     if section in keys:
         value = settings.get(section)
         return "" if value is None else f"{section}={plain(value)}"

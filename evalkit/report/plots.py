@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from evalkit.scoring.summary import Metric
 from evalkit.types import Record
 
 from . import numbers
@@ -52,13 +53,29 @@ def compression(cell: Cell) -> float | None:
     return None if not found else float(found[0] or 1)
 
 
+def _measured(key: str) -> Callable[[Cell], float | None]:
+    return lambda cell: cell.entry.efficiency.get(key)
+
+
 _FRONT = "The line is the Pareto front of the scores as measured; whiskers are 95% intervals."
 _JOINED = "Joined points differ in nothing else; whiskers are 95% intervals."
 _AXES = (
-    _Axis("kv", "Score against KV cache", "KV cache used for a question", "bytes", lambda c: c.entry.efficiency.get("kv_bytes_used"), _FRONT, front=True),
-    _Axis("ttft", "Score against time to first token", "time to first token, first question of a video", "seconds", lambda c: c.entry.efficiency.get("ttft_first_s"), _FRONT, front=True),
-    _Axis("frames", "Score against frames", "frames of a video, mean", "count", lambda c: c.entry.efficiency.get("frames"), _JOINED, setting="frames.max"),
-    _Axis("compression", "Score against compression", "compression ratio", "ratio", compression, _JOINED, setting="compression"),
+    _Axis(
+        "kv", "Score against KV cache", "KV cache used for a question", "bytes", _measured("kv_bytes_used"), _FRONT,
+        front=True,
+    ),
+    _Axis(
+        "ttft", "Score against time to first token", "time to first token, first question of a video", "seconds",
+        _measured("ttft_first_s"), _FRONT, front=True,
+    ),
+    _Axis(
+        "frames", "Score against frames", "frames of a video, mean", "count", _measured("frames"), _JOINED,
+        setting="frames.max",
+    ),
+    _Axis(
+        "compression", "Score against compression", "compression ratio", "ratio", compression, _JOINED,
+        setting="compression",
+    ),
 )  # fmt: skip
 
 
@@ -84,51 +101,51 @@ def _against(axis: _Axis, column: Column, cells: Sequence[Cell]) -> Figure | Non
 def _point(axis: _Axis, cell: Cell, value: float) -> Point:
     headline = cell.entry.scores.headline
     assert headline.value is not None
-    title = f"{cell.row.letter}: {cell.row.title}. {numbers.score(headline.value)} [{numbers.interval(headline.low, headline.high)}]"
+    return Point(
+        cell.row.letter, value, headline.value, headline.low, headline.high, _told(cell, headline), _series(axis, cell)
+    )
+
+
+def _series(axis: _Axis, cell: Cell) -> str:
+    """What two points have in common that differ in nothing but what is on the axis."""
     others = {k: v for k, v in cell.row.settings.items() if not (axis.setting and k.endswith(axis.setting))}
     if axis.setting == "compression":  # at ratio 1 the mechanism is off, and has no other settings
         sections = {k.rpartition(".")[0] for k in cell.row.settings if k.endswith(".compression")}
         others = {k: v for k, v in others.items() if not any(k.startswith(f"{section}.") for section in sections)}
-    return Point(
-        cell.row.letter,
-        value,
-        headline.value,
-        headline.low,
-        headline.high,
-        title,
-        repr(sorted(others.items(), key=repr)),
-    )
+    return repr(sorted(others.items(), key=repr))
+
+
+def _told(cell: Cell, row: Metric) -> str:
+    """A number in words, for a pointer that rests on it."""
+    label = f" {row.label}:" if row.label else ""
+    ends = f"[{numbers.interval(row.low, row.high)}], n {row.n}"
+    return f"{cell.row.letter}: {cell.row.title}.{label} {numbers.score(row.value)} {ends}"
 
 
 def _slices(column: Column, cells: Sequence[Cell]) -> list[Figure]:
     shown = cells[:MOST_BARS]
     groups = dict.fromkeys(row.group for cell in shown for row in cell.entry.scores.rows if row.group)
+    rest = f" The first {MOST_BARS} of {len(cells)} runs; all are in scores.csv." if len(cells) > MOST_BARS else ""
     figures = []
     for group in groups:
-        labels: dict[str, list[Bar]] = {}
-        metric = next((r.metric for cell in shown for r in cell.entry.scores.rows if r.group == group), column.metric)
-        for cell in shown:
-            for row in cell.entry.scores.rows:
-                if row.group == group and row.metric == metric and row.value is not None:
-                    told = f"{cell.row.letter}: {cell.row.title}. {row.label}: {numbers.score(row.value)} [{numbers.interval(row.low, row.high)}], n {row.n}"
-                    labels.setdefault(row.label, []).append(
-                        Bar(cell.row.letter, row.value, row.low, row.high, row.n, told)
-                    )
+        metric = next(r.metric for cell in shown for r in cell.entry.scores.rows if r.group == group)
+        labels = _bars(shown, metric, group)
         if 0 < len(labels) <= MOST_LABELS:
-            rest = (
-                f" The first {MOST_BARS} of {len(cells)} runs; all are in scores.csv." if len(cells) > MOST_BARS else ""
-            )
-            note = f"{metric} with 95% intervals.{rest} Differences between slices are hypotheses: many are tested at once."
-            figures.append(
-                slices(
-                    f"{column.id}-by-{_file(group)}",
-                    f"By {group}, {_where(column)}",
-                    note,
-                    list(labels.items()),
-                    metric,
-                )
-            )
+            note = f"{metric} with 95% intervals.{rest} Many are compared at once: take what differs as a hypothesis."
+            title = f"By {group}, {_where(column)}"
+            figures.append(slices(f"{column.id}-by-{_file(group)}", title, note, list(labels.items()), metric))
     return figures
+
+
+def _bars(cells: Sequence[Cell], metric: str, group: str) -> dict[str, list[Bar]]:
+    """Label -> one bar a run."""
+    labels: dict[str, list[Bar]] = {}
+    for cell in cells:
+        for row in cell.entry.scores.rows:
+            if (row.metric, row.group) == (metric, group) and row.value is not None:
+                bar = Bar(cell.row.letter, row.value, row.low, row.high, row.n, _told(cell, row))
+                labels.setdefault(row.label, []).append(bar)
+    return labels
 
 
 def _needles(column: Column, cells: Sequence[Cell]) -> list[Figure]:

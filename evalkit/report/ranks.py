@@ -7,8 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from evalkit.scoring.compare import ALPHA, Delta, compare
-from evalkit.stats import holm
+from evalkit.scoring.compare import ALPHA, compare
+from evalkit.scoring.slices import Mean, slices_of
+from evalkit.scoring.units import Unit
+from evalkit.stats import holm, mcnemar
+from evalkit.types import Record
 
 from .entries import Entry
 
@@ -46,19 +49,30 @@ def ranks(entries: Sequence[Entry]) -> list[Rank | None]:
 
 
 def _sure(entries: Sequence[Entry]) -> Iterator[tuple[int, int]]:
-    """(winner, loser) of each pair whose difference is more than noise."""
+    """(winner, loser) of each pair whose difference is more than noise. The exact tests come first: only pairs that
+    they leave standing need the bootstrap of an interval."""
     records = [entry.records() for entry in entries]
-    questions = [{record.question for record in run} for run in records]
     metric, unit = entries[0].headline_rule()
-    found: list[tuple[int, int, Delta]] = []
+    values = [_values(run, metric, unit) for run in records]
+    tested: list[tuple[int, int, float]] = []
     for i, j in combinations(range(len(entries)), 2):
-        if questions[i] & questions[j]:
-            found.append((i, j, compare(records[i], records[j], [metric], unit=unit, resamples=2000).headline))
+        if shared := values[i].keys() & values[j].keys():
+            gained = sum(values[j][id] > values[i][id] for id in shared)
+            lost = sum(values[j][id] < values[i][id] for id in shared)
+            tested.append((i, j, mcnemar(gained, lost).exact))
         elif (sign := _apart(entries[i], entries[j])) != 0:
             yield (j, i) if sign > 0 else (i, j)
-    for (i, j, delta), p in zip(found, holm([d.p for _, _, d in found]), strict=True):
-        if p <= ALPHA and delta.low is not None and delta.high is not None and not delta.low <= 0 <= delta.high:
-            yield (j, i) if delta.delta > 0 else (i, j)
+    for (i, j, _), p in zip(tested, holm([p for _, _, p in tested]), strict=True):
+        if p <= ALPHA:
+            found = compare(records[i], records[j], [metric], unit=unit, resamples=2000)
+            if found.significant:
+                yield (j, i) if found.headline.delta > 0 else (i, j)
+
+
+def _values(records: Sequence[Record], metric: Mean, unit: Unit) -> dict[str, float]:
+    """The units that the headline averages, by id."""
+    (everything, *_) = slices_of(records, metric, [metric], (), unit)
+    return {part.id: part.value for part in everything.units if part.value is not None}
 
 
 def _apart(a: Entry, b: Entry) -> int:

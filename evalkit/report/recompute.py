@@ -60,13 +60,18 @@ def _summarize(entry: Entry) -> dict[str, Any]:
 
 def _remarks(entry: Entry, task: Task) -> list[str]:
     """What the run would have said of itself."""
-    remarks = []
+    remarks: list[str] = []
     try:
         model = instantiate(entry.config["model"], "model", list(entry.plugins))
         assert isinstance(model, ModelSettings)
         remarks += model.remarks()
     except (EvalkitError, KeyError):
-        remarks.append("the model's settings cannot be read here, so its own remarks are missing")
+        if not entry.manifest.get("imported_from"):  # then there are none
+            remarks.append("the model's settings cannot be read here, so its own remarks are missing")
+    if origin := entry.manifest.get("rescored_from"):
+        remarks.append(f"rescored: replies to the prompts of protocol {origin['protocol']} ({origin['key']})")
+    if entry.manifest.get("imported_from"):
+        remarks.append("imported: answers of another harness, graded here")
     if task.miniature:
         remarks.append(f"source=mini: a miniature of {task.benchmark}, not the benchmark.")
     if entry.limit is not None:

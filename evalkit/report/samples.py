@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from evalkit.runs import slug
@@ -27,104 +29,142 @@ from .timeline import chunk_groups, stretches, timeline
 MOST_OTHERS = 10
 """Other runs that a run's pages show beside it: those of the same benchmark and split, best first."""
 
+_STAGES = {"video_decode": "video decoding", "generate": "token generation"}
 _CODES = {"right": "1", "partly": "p", "wrong": "0", "unread": "u", "failed": "f", "dropped": "d"}
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What the pages of other runs need to know of a run."""
+    """What the pages of other runs need to know of a run: by question, its mark and extracted value, and its page
+    below the run's folder of pages."""
 
     cell: Cell
     marks: Mapping[str, tuple[str, str]]
-    """Question -> mark and extracted value."""
     files: Mapping[str, str]
-    """Question -> its page, below the run's folder of pages."""
 
     @classmethod
-    def of(cls, cell: Cell, records: Sequence[Record]) -> Answers:
+    def of(cls, cell: Cell) -> Answers:
+        records = cell.entry.records()
         marks = {r.question: (mark(r), shown(r.extracted)) for r in records}
-        return cls(cell, marks, {r.question: f"{_file(r.video)}#{_anchor(r.question)}" for r in records})
+        return cls(cell, marks, {r.question: f"{file_of(r.video)}#{anchor_of(r.question)}" for r in records})
 
 
-def write(board: Board, out: Path, thumbnails: int) -> list[str]:
+def write(board: Board, out: Path, thumbnails: int, budget_s: float) -> list[str]:
     """Write the pages of all runs below `out`; returns what could not be shown, in words."""
-    strips = Strips(out / "samples" / "thumbnails", thumbnails)
-    for benchmark in dict.fromkeys((c.entry.task, c.entry.split, c.column.miniature) for c in board.cells):
-        cells = [c for column in board.columns for c in board.of(column)]
-        cells = [c for c in cells if (c.entry.task, c.entry.split, c.column.miniature) == benchmark]
-        everything = [Answers.of(cell, cell.entry.records()) for cell in cells]
+    strips = Strips(out / "samples" / "thumbnails", thumbnails, budget_s)
+    benchmarks: dict[tuple[object, ...], list[Cell]] = {}
+    for cell in chain.from_iterable(map(board.of, board.columns)):
+        benchmarks.setdefault((cell.entry.task, cell.entry.split, cell.column.miniature), []).append(cell)
+    for cells in benchmarks.values():
+        everything = [Answers.of(cell) for cell in cells]
         for answers in everything:
-            _write_run(answers, [other for other in everything if other is not answers][:MOST_OTHERS], out, strips)
-    return [f"no thumbnails of {video}: {reason}" for video, reason in strips.failures.items()]
+            others = [other for other in everything if other is not answers]
+            RunPages(answers, others[:MOST_OTHERS], out, strips).write()
+    missing = [f"no thumbnails of {video}: {reason}" for video, reason in strips.failures.items()]
+    if strips.left:
+        missing.append(
+            f"no thumbnails of {strips.left} videos: {budget_s / 60:g} minutes were spent on the others. The same "
+            "command makes the next ones; --thumbnail-minutes gives it longer"
+        )
+    return missing
 
 
-def _write_run(answers: Answers, others: Sequence[Answers], out: Path, strips: Strips) -> None:
-    cell = answers.cell
-    folder = out / "samples" / cell.entry.name
-    folder.mkdir(parents=True, exist_ok=True)
-    records = cell.entry.records()
-    beside = [(other, _link(out / "samples" / other.cell.entry.name, folder)) for other in others]
-    by_video: dict[str, list[Record]] = {}
-    for record in records:
-        by_video.setdefault(record.video, []).append(record)
-    common = {
-        "cell": cell,
-        "leaderboard": _link(out / "leaderboard.html", folder),
-        "run_files": _link(cell.entry.path, folder),
-        "marks": MARKS,
-        "signs": SIGNS,
-        "stages": {"video_decode": "video decoding", "generate": "token generation"},
-        "mark": mark,
-        "gist": gist,
-        "shown": shown,
-        "anchor": _anchor,
-    }
-    found, names = videos(cell.entry) if strips.number else {}, list(by_video)
-    for i, (video, asked) in enumerate(by_video.items()):
-        seen = next((record for record in asked if record.sampling), asked[0])
-        strip = strips.of(found.get(video), seen.sampling)
-        groups = chunk_groups(cell.entry.identity)
-        html = page(
-            "video.html.jinja", ("page.css", "samples.css"), "video.js", **common,
-            video=video, records=asked, seen=seen, timeline=timeline(seen),
-            strip=_link(strip, folder) if strip else None,
-            stretches={record.question: stretches(record, groups) for record in asked},
-            elsewhere={record.question: _elsewhere(record, beside) for record in asked},
-            before=_file(names[i - 1]) if i else None, after=_file(names[i + 1]) if i + 1 < len(names) else None,
-        )  # fmt: skip
-        (folder / _file(video)).write_text(html, encoding="utf-8")
-    html = page(
-        "run.html.jinja", ("page.css", "samples.css"), "samples.js", **common,
-        records=records, counts=Counter(map(mark, records)), file=_file, others=_changes(answers, others), config=_text(cell, "config.yaml"),
-        manifest=_text(cell, "manifest.json"), marks_json=script_json(_marks_of(records, others)),
-    )  # fmt: skip
-    (folder / "index.html").write_text(html, encoding="utf-8")
+class RunPages:
+    """The pages of one run."""
+
+    def __init__(self, answers: Answers, others: Sequence[Answers], out: Path, strips: Strips) -> None:
+        self.answers, self.others, self.strips = answers, others, strips
+        self.cell = answers.cell
+        self.folder = out / "samples" / self.cell.entry.name
+        self.beside = [(other, _link(out / "samples" / other.cell.entry.name, self.folder)) for other in others]
+        self.common: dict[str, Any] = {
+            "cell": self.cell,
+            "leaderboard": _link(out / "leaderboard.html", self.folder),
+            "marks": MARKS,
+            "mark": mark,
+            "gist": gist,
+            "shown": shown,
+            "anchor": anchor_of,
+        }
+
+    def write(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        records = self.cell.entry.records()
+        self._write("index.html", self.overview(records))
+        asked: dict[str, list[Record]] = {}
+        for record in records:
+            asked.setdefault(record.video, []).append(record)
+        found = videos(self.cell.entry) if self.strips.number else {}
+        names: list[str | None] = [None, *map(file_of, asked), None]
+        for i, (video, questions) in enumerate(asked.items()):
+            seen = next((record for record in questions if record.sampling), questions[0])
+            strip = self.strips.of(found.get(video), seen.sampling)
+            html = self.video(questions, seen, strip, before=names[i], after=names[i + 2])
+            self._write(file_of(video), html)
+
+    def _write(self, name: str, html: str) -> None:
+        (self.folder / name).write_text(html, encoding="utf-8")
+
+    def overview(self, records: Sequence[Record]) -> str:
+        """All questions, with what the filters need."""
+        return page(
+            "run.html.jinja",
+            ("page.css", "samples.css"),
+            "samples.js",
+            **self.common,
+            records=records,
+            counts=Counter(map(mark, records)),
+            file=file_of,
+            others=[(other.cell, *_alone(self.answers, other)) for other in self.others],
+            run_files=_link(self.cell.entry.path, self.folder),
+            config=self._text("config.yaml"),
+            manifest=self._text("manifest.json"),
+            marks_json=script_json([_codes(records, other) for other in self.others]),
+        )
+
+    def video(self, records: Sequence[Record], seen: Record, strip: Path | None, **turn: str | None) -> str:
+        """One video with its questions. `seen` is one that says which frames were read."""
+        groups = chunk_groups(self.cell.entry.identity)
+        return page(
+            "video.html.jinja",
+            ("page.css", "samples.css"),
+            "video.js",
+            **self.common,
+            **turn,
+            video=seen.video,
+            records=records,
+            seen=seen,
+            timeline=timeline(seen),
+            strip=_link(strip, self.folder) if strip else None,
+            stretches={record.question: stretches(record, groups) for record in records},
+            elsewhere={record.question: self._elsewhere(record) for record in records},
+            signs=SIGNS,
+            stages=_STAGES,
+        )
+
+    def _elsewhere(self, record: Record) -> list[tuple[Cell, Elsewhere]]:
+        """The question in the other runs."""
+        found = []
+        for other, folder in self.beside:
+            if record.question in other.marks:
+                word, extracted = other.marks[record.question]
+                found.append((other.cell, Elsewhere(word, extracted, f"{folder}/{other.files[record.question]}")))
+        return found
+
+    def _text(self, name: str) -> str:
+        path = self.cell.entry.path / name
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def _elsewhere(record: Record, beside: Sequence[tuple[Answers, str]]) -> list[tuple[Cell, Elsewhere]]:
-    """The question in other runs; `beside` has each with the way to its pages."""
-    found = []
-    for other, folder in beside:
-        if record.question in other.marks:
-            word, extracted = other.marks[record.question]
-            found.append((other.cell, Elsewhere(word, extracted, f"{folder}/{other.files[record.question]}")))
-    return found
+def _alone(answers: Answers, other: Answers) -> tuple[int, int]:
+    """How many questions this run got right and the other did not, and the reverse."""
+    pairs = [(answers.marks[q][0] == "right", other.marks[q][0] == "right") for q in answers.marks if q in other.marks]
+    return sum(here and not there for here, there in pairs), sum(there and not here for here, there in pairs)
 
 
-def _changes(answers: Answers, others: Sequence[Answers]) -> list[tuple[Cell, int, int]]:
-    """For each other run, how many questions this one got right that the other did not, and the reverse."""
-    changes = []
-    for other in others:
-        pairs = [(answers.marks[q][0], other.marks[q][0]) for q in answers.marks if q in other.marks]
-        better = sum(a == "right" != b for a, b in pairs)
-        worse = sum(b == "right" != a for a, b in pairs)
-        changes.append((other.cell, better, worse))
-    return changes
-
-
-def _marks_of(records: Sequence[Record], others: Sequence[Answers]) -> list[str]:
-    """For each other run one character a question, in the order of the list."""
-    return ["".join(_CODES[o.marks[r.question][0]] if r.question in o.marks else "-" for r in records) for o in others]
+def _codes(records: Sequence[Record], other: Answers) -> str:
+    """The other run's marks, one character a question, in the order of the list."""
+    return "".join(_CODES[other.marks[r.question][0]] if r.question in other.marks else "-" for r in records)
 
 
 def script_json(value: object) -> str:
@@ -133,17 +173,12 @@ def script_json(value: object) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _text(cell: Cell, name: str) -> str:
-    path = cell.entry.path / name
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
-def _file(video: str) -> str:
+def file_of(video: str) -> str:
     """A page's name: readable, and different for different videos."""
     return f"{slug(video)[:60]}-{sha256(video.encode()).hexdigest()[:8]}.html"
 
 
-def _anchor(question: str) -> str:
+def anchor_of(question: str) -> str:
     return f"q-{slug(question)[:60]}-{sha256(question.encode()).hexdigest()[:6]}"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -21,11 +23,15 @@ HEIGHT = 72
 @dataclass
 class Strips:
     """Makes strips below `folder`, each once for all runs that saw the same frames. `number` thumbnails a strip; 0:
-    none. `failures`: why a video has none, in its own words."""
+    none. Hours of video take long to read: after `budget_s` seconds no more strips are made, `left` says of how many
+    videos. `failures`: why a video has none, in its own words."""
 
     folder: Path
     number: int
+    budget_s: float = math.inf
     failures: dict[str, str] = field(default_factory=dict)
+    left: int = 0
+    _spent_s: float = 0.0
 
     def of(self, video: Video | None, sampling: Mapping[str, Any] | None) -> Path | None:
         """The strip's file; None where there is no video any more, or no frames of it."""
@@ -36,14 +42,23 @@ class Strips:
         positions = picked(sampling, self.number)
         indices = [int(sampling["indices"][p]) for p in positions]
         stat = video.path.stat()
-        name = sha256(repr((str(video.path), stat.st_size, stat.st_mtime_ns, indices, HEIGHT)).encode()).hexdigest()[:20]
+        name = sha256(repr((str(video.path), stat.st_size, stat.st_mtime_ns, indices, HEIGHT)).encode()).hexdigest()[
+            :20
+        ]
         file = self.folder / f"{name}.jpg"
-        if not file.exists():
-            try:
-                _write(file, video, indices)
-            except VideoError as error:
-                self.failures[video.id] = str(error)
-                return None
+        if file.exists():
+            return file
+        if self._spent_s > self.budget_s:
+            self.left += 1
+            return None
+        started = time.perf_counter()
+        try:
+            _write(file, video, indices)
+        except VideoError as error:
+            self.failures[video.id] = str(error)
+            return None
+        finally:
+            self._spent_s += time.perf_counter() - started
         return file
 
 

@@ -28,6 +28,7 @@ from evalkit.trackers.csv import Csv
 from evalkit.types import Record
 
 LETTERS = "ABCD"
+ONLY_LETTER = "Answer with the option's letter from the given choices directly."
 SUBJECTS = ("the man in the red coat", "the narrator", "the second goalkeeper", "the chef", "the woman by the window")
 OBJECTS = ("a silver key", "the blue umbrella", "two loaves of bread", "an old map", "the trophy", "a folded letter")
 
@@ -103,7 +104,10 @@ def write_records(results: Path, made: Made, records: Sequence[Record], root: Pa
             "code": {"version": "0.1.0", "revision": "4c3fe71", "source_sha256": "ab" * 32},
             "packages": {"torch": "2.13.0", "transformers": "5.0.0", "av": "16.0.1"},
             "weights": {"checkpoint": getattr(made.model, "checkpoint", made.model.name), "revision": "1f2e3d"},
-            "data": {"root": str(root or results / "data"), "source": made.source, "questions": len(records), "videos": len({r.video for r in records}), "questions_sha256": "cd" * 32, "videos_sha256": "ef" * 32},
+            "data": {
+                "root": str(root or results / "data"), "source": made.source, "questions": len(records),
+                "videos": len({r.video for r in records}), "questions_sha256": "cd" * 32, "videos_sha256": "ef" * 32,
+            },
             "limit": made.limit,
             "hardware": {"host": "node1", "gpu": "NVIDIA H200"},
         }  # fmt: skip
@@ -167,15 +171,20 @@ def _record(
         video=f"video_{v:03}", question=f"{made.task.name}-{v}-{q}", unit=f"{made.task.name}-{v}-{q}",
         cluster=f"video_{v:03}", groups={name: [value] for name, value in label.items()}, gold=gold, status="ok",
         reply=reply, extracted=reply, score=float(reply == gold), rule="first letter", valid=True,
-        prompt=f"<|im_start|>user\n<video>\n{text}\n{lines}\nAnswer with the option's letter from the given choices directly.<|im_end|>\n<|im_start|>assistant\n",
+        prompt=f"<|im_start|>user\n<video>\n{text}\n{lines}\n{ONLY_LETTER}<|im_end|>\n<|im_start|>assistant\n",
         tokens={"visual": cost["groups"] * 144, "context": cost["groups"] * 153, "prompt": 60 + 5 * q, "new": 2},
         seconds={**cost["seconds"], "question": round(0.08 * cost["used"], 6), "generate": round(generate, 6)},
         ttft=0.09 * cost["used"] + 0.01, kv_bytes={"dense": cost["kv"], "used": int(cost["kv"] * cost["used"])},
         frames=cost["frames"], sampling=cost["sampling"], attention_density=cost["density"],
         flops={"prefill": 2.0e12 * cost["frames"] * cost["density"], "question": 4e11}, finish="stop",
-        dense_chunks=sorted({0, cost["chunks"] - 1, *(int(i) for i in own.integers(0, cost["chunks"], 5))}) if cost["bilevel"] else None,
-        peak_memory={"device": 18 * 2**30 + cost["kv"], "host": 6 * 2**30}, worker="local", started="2026-11-18T09:00:00.000+00:00",
+        dense_chunks=_dense(cost["chunks"], own) if cost["bilevel"] else None, worker="local",
+        peak_memory={"device": 18 * 2**30 + cost["kv"], "host": 6 * 2**30}, started="2026-11-18T09:00:00.000+00:00",
     )  # fmt: skip
+
+
+def _dense(chunks: int, own: np.random.Generator) -> list[int]:
+    """The first and the last chunk, and up to five others."""
+    return sorted({0, chunks - 1, *(int(i) for i in own.integers(0, chunks, 5))})
 
 
 def _cost(model: ModelSettings, length: float, own: np.random.Generator) -> dict[str, Any]:
@@ -200,8 +209,8 @@ def _cost(model: ModelSettings, length: float, own: np.random.Generator) -> dict
     return {
         "frames": frames, "groups": groups, "chunks": chunks, "bilevel": bilevel, "used": used, "density": density,
         "kv": groups * 153 * 28 * 2 * 4 * 128 * 2, "seconds": seconds,
-        "sampling": {"rule": wanted.rule, "indices": [round(t * 25) for t in times], "times_s": times, "native_fps": 25.0,
-                     "frame_count": int(length * 25), "decoder": "pyav 16.0.1"},
+        "sampling": {"rule": wanted.rule, "indices": [round(t * 25) for t in times], "times_s": times,
+                     "native_fps": 25.0, "frame_count": int(length * 25), "decoder": "pyav 16.0.1"},
     }  # fmt: skip
 
 

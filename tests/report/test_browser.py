@@ -14,7 +14,7 @@ from evalkit.tasks.lvbench import LVBench
 from .conftest import Pages
 from .made import SHAPES, Made, Shape, settings, write_run
 
-HOSTILE = "<script>window.hit=1</script>\"'><img src=x onerror=\"window.hit=1\"></pre></script><!--\u2028"
+HOSTILE = '<script>window.hit=1</script>"\'><img src=x onerror="window.hit=1"></pre></script><!--\u2028'
 
 
 def visit(browser: Any, page: Path, script: bool = True, phone: bool = False, dark: bool = False) -> None:
@@ -59,7 +59,9 @@ def test_opens_without_a_complaint(browser: Any, pages: Pages, kind: int) -> Non
     page = every_kind(pages)[kind]
     visit(browser, page)
     assert browser.get_log("browser") == []
-    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0, "something was fetched"
+    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0, (
+        "something was fetched"
+    )
     assert len(find(browser, "h1")) == 1
     assert browser.execute_script("return document.documentElement.lang") == "en"
 
@@ -87,7 +89,9 @@ def test_sorts_a_table_both_ways(browser: Any, pages: Pages) -> None:
     head.find_element("css selector", "button").click()
     assert head.get_attribute("aria-sort") == "ascending"
     assert browser.execute_script(values, table) == sorted(falling)
-    published = "return [...arguments[0].tBodies].map(b => [...b.rows].filter(r => r.classList.contains('published')).length)"
+    published = (
+        "return [...arguments[0].tBodies].map(b => [...b.rows].filter(r => r.classList.contains('published')).length)"
+    )
     assert browser.execute_script(published, table)[0] == 0, "published rows came among the runs' own"
 
 
@@ -171,9 +175,9 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Runs whose model and data set try to write markup wherever they are quoted."""
     results = tmp_path_factory.mktemp("hostile")
     fields = {
-        "reply": HOSTILE, "prompt": f"{HOSTILE}?", "extracted": HOSTILE, "gold": HOSTILE, "note": HOSTILE, "rule": HOSTILE,
-        "question": f"q{HOSTILE}", "video": f"v{HOSTILE}", "groups": {"type": [HOSTILE], HOSTILE: [HOSTILE]},
-        "remarks": [HOSTILE], "values": {HOSTILE: 1.0},
+        "reply": HOSTILE, "prompt": f"{HOSTILE}?", "extracted": HOSTILE, "gold": HOSTILE, "note": HOSTILE,
+        "rule": HOSTILE, "question": f"q{HOSTILE}", "video": f"v{HOSTILE}", "remarks": [HOSTILE],
+        "groups": {"type": [HOSTILE], HOSTILE: [HOSTILE]}, "values": {HOSTILE: 1.0},
     }  # fmt: skip
     error = {"kind": HOSTILE, "message": HOSTILE}
     change = {0: fields, 1: {"status": "failed", "score": None, "error": error}}

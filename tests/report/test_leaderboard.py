@@ -97,7 +97,7 @@ def test_each_score_stands_with_interval_n_and_coverage(pages: Pages) -> None:
     assert len(own) == len(pages.runs) == 16
     for row in own:
         assert row["protocol"] and row["n"] and row["coverage"] and row["low"] and row["high"]
-        shown = f"{float(row['value']):.1f}</a><span class=\"interval\">{float(row['low']):.1f}–{float(row['high']):.1f}"
+        shown = f'{float(row["value"]):.1f}</a><span class="interval">{float(row["low"]):.1f}–{float(row["high"]):.1f}'
         assert pages.leaderboard.count(shown) >= 2, "once in the overview, once in the benchmark's own table"
 
 

@@ -67,7 +67,7 @@ def test_json_in_a_page_reads_back_and_ends_no_element(value: object) -> None:
 def test_thumbnails_are_picked_evenly(count: int, number: int) -> None:
     positions = picked({"indices": list(range(count))}, number)
     assert len(positions) == min(count, number) and positions == sorted(set(positions))
-    assert 0 <= positions[0] and positions[-1] < count
+    assert positions[0] >= 0 and positions[-1] < count
     gaps = np.diff(positions)
     assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
 

@@ -40,7 +40,7 @@ function makeSortable(table) {
 
 function makeFilters(form) {
   const apply = () => {
-    const { benchmark, protocol, setting, text } = Object.fromEntries(new FormData(form));
+    const { benchmark, protocol, setting = "", text } = Object.fromEntries(new FormData(form));
     const needle = text.trim().toLowerCase();
     const inColumn = (e) =>
       (!benchmark || e.dataset.benchmark === benchmark) && (!protocol || e.dataset.protocol === protocol);
