@@ -24,13 +24,15 @@ from ._shared import LETTERS, first_existing, letter_of, parenthesised
 
 
 class _Place(NamedTuple):
-    """Where a task's videos lie. `parts`: cut out of them, in the branch `video`, where that has them so."""
+    """Where a task's videos lie; `branch`: in the branch `video`, if not there too. `cut`: a question is about the part
+    from `start` to `end`, which that branch has cut out. Other rows may have these columns, and are about the whole."""
 
     whole: str
-    parts: str = ""
+    branch: str = ""
+    cut: bool = False
 
 
-_STAR = _Place("star/Charades_v1_480", "star/Charades_segment")
+_STAR = _Place("star/Charades_v1_480", "star/Charades_segment", cut=True)
 _CLEVRER, _PERCEPTION = _Place("clevrer/video_validation"), _Place("perception/videos")
 PLACES = {
     "action_sequence": _STAR,
@@ -42,7 +44,7 @@ PLACES = {
     "object_interaction": _STAR,
     "object_shuffle": _PERCEPTION,
     "moving_direction": _CLEVRER,
-    "action_localization": _Place("sta/sta_video", "sta/sta_video_segment"),
+    "action_localization": _Place("sta/sta_video", "sta/sta_video_segment", cut=True),
     "scene_transition": _Place("scene_qa/video"),
     "action_count": _PERCEPTION,
     "moving_count": _CLEVRER,
@@ -51,7 +53,7 @@ PLACES = {
     "fine_grained_pose": _Place("nturgbd", "nturgbd_convert"),
     "character_order": _PERCEPTION,
     "egocentric_navigation": _Place("vlnqa"),
-    "episodic_reasoning": _Place("tvqa/frames_fps3_hq", "tvqa/video_fps3_hq_segment"),
+    "episodic_reasoning": _Place("tvqa/frames_fps3_hq", "tvqa/video_fps3_hq_segment", cut=True),
     "counterfactual_inference": _CLEVRER,
 }
 FRAMES_A_SECOND = 3.0
@@ -165,11 +167,12 @@ def _clip(row: Row, root: Path, task: str, id: str) -> Clip:
 
 def _video(row: Row, root: Path, place: _Place) -> Video:
     """The part itself where it has been cut out, else the whole with the times to cut at."""
-    name, start_s, end_s = row.text("video"), _seconds(row, "start"), _seconds(row, "end")
-    for folder in _folders(root, place.parts) if place.parts else ():
+    name = row.text("video")
+    start_s, end_s = (_seconds(row, column) if place.cut else None for column in ("start", "end"))
+    for folder in _folders(root, place.branch) if place.branch else ():
         if folder.is_dir():
             path = _cut_out(folder, name, start_s, end_s)
-            return Video(f"{place.parts}/{path.name}", path)
+            return Video(f"{place.branch}/{path.name}", path)
     path = first_existing(*(folder / name for folder in _folders(root, place.whole)))
     id = f"{place.whole}/{name}" + (f"[{start_s:g}-{end_s:g}]" if start_s is not None and end_s is not None else "")
     fps = float(row.get("fps", FRAMES_A_SECOND)) if path.is_dir() else None

@@ -38,17 +38,17 @@ def branch_video(root: Path, to: Path) -> Path:
     """A copy like the branch `video`: no folder video/, parts in files of their own, named by their times."""
     shutil.copytree(root / "json", to / "json")
     for place in set(PLACES.values()):
-        folder = to / (place.parts or place.whole)
+        folder = to / (place.branch or place.whole)
         folder.mkdir(parents=True)
         (source,) = (root / "video" / place.whole).iterdir()
         if source.is_dir():
             source = next((root / "video" / "perception" / "videos").iterdir())  # any video will do
-        if "segment" not in place.parts:
+        if not place.cut:
             shutil.copy(source, folder / source.name)
     for task in CUT:
         for row in json.loads((root / "json" / f"{task}.json").read_text()):
             part = f"{Path(row['video']).stem}_{row['start']}_{row['end']}.mp4"
-            shutil.copy(root / "video" / "perception" / "videos" / "perception_1.mp4", to / PLACES[task].parts / part)
+            shutil.copy(root / "video" / "perception" / "videos" / "perception_1.mp4", to / PLACES[task].branch / part)
     return to
 
 
@@ -102,6 +102,16 @@ def test_a_video_of_another_kind_than_the_row_says(root: Path, tmp_path: Path) -
     (copy / "json" / "action_antonym.json").write_text(json.dumps(rows))
     clip, _ = questions(at(MVBench(), copy))["action_antonym-0"]
     assert clip.video.path.suffix == ".mp4" and clip.video.path.is_file()
+
+
+def test_times_of_other_tasks_are_not_cut_at(root: Path, tmp_path: Path) -> None:
+    assert {task for task, place in PLACES.items() if place.cut} == set(CUT)
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    rows = json.loads((copy / "json" / "object_shuffle.json").read_text())
+    (copy / "json" / "object_shuffle.json").write_text(json.dumps([{**row, "start": 1.0, "end": 2.0} for row in rows]))
+    clip, _ = questions(at(MVBench(), copy))["object_shuffle-0"]
+    assert clip.video.start_s is None and clip.video.end_s is None
 
 
 def test_prompts(root: Path) -> None:
