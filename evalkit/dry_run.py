@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.errors import SampleError, VideoError
+from evalkit.errors import SampleError
 from evalkit.job import Plan, limited
 from evalkit.model import Estimate, Estimator, QuestionEstimate
 from evalkit.runs import Run
@@ -24,7 +24,7 @@ from evalkit.video.info import VideoInfo
 from evalkit.video.sampling import sample
 from evalkit.video.splice import spliced
 
-HEADERS_S = 1.2
+HEADERS_S = 0.8
 """How long videos are looked at."""
 
 UNKNOWN_FPS, UNKNOWN_S = 30.0, 600.0
@@ -60,8 +60,8 @@ class Lengths:
         fps = video.fps or self.fps
         return Length(VideoInfo(max(1, round(seconds * fps)), fps, seconds, 0, 0, "", 0), False)
 
-    def missing(self) -> int:
-        return sum(isinstance(found, VideoError) and found.kind == "missing" for found in self.read.values())
+    def missing(self, videos: Sequence[Video]) -> int:
+        return sum(not isinstance(self.read.get(video.path), Header) and not video.path.exists() for video in videos)
 
 
 class Planned:
@@ -150,12 +150,13 @@ def forecast(plan: Plan) -> Forecast:
     clips = limited(plan.task.clips(), plan.config.limit)
     run = Run(Path(plan.config.results), plan.task.name, plan.model_id, plan.identity()).look()
     pending = run.pending(clips)
-    lengths = Lengths([clip.video for clip in pending])
+    videos = [clip.video for clip in pending]
+    lengths = Lengths(videos)
     estimator = plan.model.estimator()
     found = [forecast_clip(plan, estimator, lengths, clip) for clip in pending]
     out = _totals(plan, run, found)
     out.answered = sum(len(clip.questions) for clip in clips) - out.questions
-    out.missing = lengths.missing()
+    out.missing = lengths.missing(videos)
     out.remarks += (
         estimator.remarks if estimator else ["this model does not say what it costs: only frames are counted"]
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -87,30 +89,43 @@ def _decoding(protocol: Decoding, overrides: DecodingSettings) -> Decoding:
 def run(plan: Plan) -> int:
     """Ask what has not been asked, write scores, return the exit code. A dry run is said, and nothing else."""
     if plan.config.dry_run:
-        from evalkit import dry_run, dry_run_text
+        from evalkit.dry_run import forecast
+        from evalkit.dry_run_text import show
 
-        plan.forecast = dry_run.forecast(plan).plain()
-        dry_run_text.show(plan.forecast)
+        plan.forecast = forecast(plan).plain()
+        show(plan.forecast)
         return OK
-    plan.source.open(plan.task)
-    clips = limited(plan.task.clips(), plan.config.limit)
-    results = Path(plan.config.results)
-    with Run(results, plan.task.name, plan.model_id, plan.identity()) as folder:
-        pending = folder.pending(clips)
-        _write_manifest(folder, plan, clips, bool(pending))
-        trackers = plan.tracker.build(results)
-        trackers.start(_about(plan, folder, clips, pending))
-        try:
-            with _interruptible() as stop, closing(_answers(plan, folder, pending)) as answers:
-                _grade_waiting(plan, folder, clips)
-                for record in answers:
-                    folder.append(record)
-                    trackers.record(record)
-                    if stop.asked:
-                        break
-            return _finish(plan, folder, clips, trackers, stop.asked)
-        finally:
-            trackers.close()
+    with _interruptible() as stop:
+        plan.source.open(plan.task)
+        clips = limited(plan.task.clips(), plan.config.limit)
+        results = Path(plan.config.results)
+        with Run(results, plan.task.name, plan.model_id, plan.identity()) as folder:
+            pending = folder.pending(clips)
+            _write_manifest(folder, plan, clips, bool(pending))
+            trackers = plan.tracker.build(results)
+            trackers.start(_about(plan, folder, clips, pending))
+            try:
+                _ask(plan, folder, clips, pending, trackers, stop)
+                return _finish(plan, folder, clips, trackers, stop.asked)
+            finally:
+                trackers.close()
+                for failure in trackers.failures:
+                    say(f"warning: {failure}")
+
+
+def _ask(
+    plan: Plan, folder: Run, clips: Sequence[Clip], pending: Sequence[Clip], trackers: Trackers, stop: _Stop
+) -> None:
+    """Every answer is on the disk before the next is waited for."""
+    _grade_waiting(plan, folder, clips)
+    with closing(_answers(plan, folder, pending)) as answers:
+        for record in answers:
+            folder.append(record)
+            trackers.record(record)
+            if stop.asked:
+                break
+            stop.after_question = True
+        stop.after_question = False
 
 
 def limited(clips: Iterable[Clip], limit: int | None) -> list[Clip]:
@@ -144,19 +159,19 @@ def _grade_waiting(plan: Plan, folder: Run, clips: Sequence[Clip]) -> None:
 
 
 def _finish(plan: Plan, folder: Run, clips: Sequence[Clip], trackers: Trackers, interrupted: bool) -> int:
-    records = folder.settle(q.id for clip in clips for q in clip.questions)
+    order = [q.id for clip in clips for q in clip.questions]
+    records = [folder.records[q] for q in order if q in folder.records]
+    trackers.write("the order of records.jsonl", lambda: folder.settle(order))
     expected = plan.task.expected_questions() if plan.config.limit is None else None
-    asked = sum(len(clip.questions) for clip in clips)
-    scores = plan.task.summarize(records, max(asked, expected or 0))
+    scores = plan.task.summarize(records, max(len(order), expected or 0))
     outcome = Outcome(scores, efficiency(records), records, interrupted)
     if not interrupted:
         for name, content in plan.task.submission(records).items():
-            write_atomically(folder.path / name, content)
+            trackers.write(name, partial(write_atomically, folder.path / name, content))
         trackers.finish(outcome)
-    for failure in trackers.failures:
-        say(f"warning: {failure}")
     if interrupted:
-        say(f"interrupted: {len(folder.answered())} of {asked} questions are answered. The same command continues.")
+        answered = len(folder.answered().intersection(order))
+        say(f"interrupted: {answered} of {len(order)} questions are answered. The same command continues.")
         return INTERRUPTED
     if scores.coverage < plan.config.min_coverage:
         say(
@@ -216,19 +231,24 @@ def _write_manifest(folder: Run, plan: Plan, clips: Sequence[Clip], continuing: 
 
 class _Stop:
     asked = False
+    after_question = False  # answers are coming: the one at hand is worth waiting for
 
 
 @contextmanager
 def _interruptible() -> Iterator[_Stop]:
-    """The first Ctrl-C (or SIGTERM) lets the question at hand finish; a second one stops at once."""
+    """Ctrl-C, or the SIGTERM of a batch system. Once answers come, the first lets the question at hand finish; before
+    that (data is read, a model is built), and at the second, all stops at once."""
     stop = _Stop()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stop.asked:
+        if stop.asked or not stop.after_question:
             raise KeyboardInterrupt
         stop.asked = True
         say("\nstopping after this question (again: stop now)")
 
+    if threading.current_thread() is not threading.main_thread():  # signals are the business of whoever owns that
+        yield stop
+        return
     before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop

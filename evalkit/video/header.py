@@ -6,10 +6,9 @@ frame beforehand, as MP4 does, and the cut of an edit list is taken off. For est
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from concurrent.futures import TimeoutError as OutOfTime
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +22,7 @@ from .index import build_index, opened
 from .info import BackendFailed, VideoInfo, require_file
 from .pictures import SUFFIXES
 
-READERS = 16
+READERS = 8
 """Threads that open files: on a network file system, opening is waiting."""
 
 REORDERED = 32
@@ -97,17 +96,21 @@ def read_headers(wanted: tuple[tuple[Path, float | None], ...], seconds: float) 
     """Of as many (path, fps) as can be read in `seconds`; what is left of them goes into the packets of files whose
     header does not tell. The cells of a sweep read once."""
     deadline = time.monotonic() + seconds
+    todo = iter(list(dict.fromkeys(wanted)))
     found: dict[Path, Header | VideoError] = {}
-    pool = ThreadPoolExecutor(READERS)
-    try:
-        futures = {pool.submit(_attempt, path, fps): path for path, fps in dict.fromkeys(wanted)}
-        for future in as_completed(futures, timeout=seconds):
-            found[futures[future]] = future.result()
-    except OutOfTime:
-        pass  # the rest is estimated, and counted as such
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-    return found | _counted(found, deadline)
+
+    def read() -> None:
+        for path, fps in todo:
+            if time.monotonic() > deadline:
+                return
+            found[path] = _attempt(path, fps)
+
+    threads = [threading.Thread(target=read, name="video headers", daemon=True) for _ in range(READERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:  # one that a file system keeps waiting is left behind
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return dict(found) | _counted(dict(found), deadline)
 
 
 def _attempt(path: Path, fps: float | None) -> Header | VideoError:

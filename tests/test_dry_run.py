@@ -1,0 +1,300 @@
+"""The dry run foretells what a run then records: to the byte, the token and the operation."""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from rich.console import Console
+
+from evalkit import CONFIGS, dry_run, dry_run_text, job
+from evalkit.compose import compose
+from evalkit.dry_run import ClipForecast, Lengths, forecast, forecast_clip
+from evalkit.errors import DataError
+from evalkit.model import QuestionEstimate
+from evalkit.models.videoxl2 import mini
+from evalkit.runs import read_records
+from evalkit.types import Record
+from tests.helpers import CONF, ROOT, only_run, run_command, run_here, toy_arguments
+from tests.toy import write_toy
+
+MINI = ["task=mlvu", "model=videoxl2_mini", "source=mini", "tracker=csv"]
+SMALL = ["model.frames.max=24", "limit=7", "decoding.max_new_tokens=2"]
+"""Every reply of the miniature is a letter and an end: two passes, all that may be."""
+
+SETTINGS: dict[str, list[str]] = {
+    "full": [],
+    "chunked": ["model.sparse_prefill.chunk_groups=1", "model.sparse_prefill.previous_chunks=1"],
+    "bilevel by attention": [
+        "model.sparse_prefill.chunk_groups=2",
+        *(f"model.bilevel_decode.{key}" for key in ("compression=4", "chunk_groups=1", "budget.chunks=2")),
+    ],
+    "bilevel within a fraction": [
+        *(f"model.bilevel_decode.{key}" for key in ("compression=16", "chunk_groups=1", "budget.fraction=0.7")),
+        "model.bilevel_decode.relevance.method=random",
+    ],
+    "half precision": ["model.dtype=bfloat16", "model.kv_store.device=cpu"],
+    "incomplete groups, other times": ["model.frames.max=22", "model.time_rewrite=off", "task.protocol=lmms_eval"],
+}
+
+
+def planned(arguments: list[str]) -> job.Plan:
+    model = next(a.partition("=")[2] for a in arguments if a.startswith("model="))
+    return job.plan(compose([*arguments, "dry_run=true"], [CONFIGS, CONF]), model)
+
+
+def clip_by_clip(plan: job.Plan) -> list[ClipForecast]:
+    plan.source.open(plan.task)
+    clips = job.limited(plan.task.clips(), plan.config.limit)
+    lengths, estimator = Lengths([clip.video for clip in clips], seconds=30), plan.model.estimator()
+    return [forecast_clip(plan, estimator, lengths, clip) for clip in clips]
+
+
+def ran(arguments: list[str], results: Path) -> dict[str, Record]:
+    assert run_here([*arguments, f"results={results}"]) == job.OK
+    return {record.question: record for record in read_records(only_run(results))}
+
+
+def same(said: ClipForecast, records: dict[str, Record]) -> None:
+    assert said.estimate is not None and said.exact and said.known
+    for question, q in zip(said.clip.questions, said.estimate.questions, strict=True):
+        record = records[question.id]
+        assert isinstance(q, QuestionEstimate)
+        assert said.frames == record.frames
+        assert said.estimate.visual_tokens == record.tokens["visual"]
+        assert said.estimate.context_tokens == record.tokens["context"]
+        assert q.prompt_tokens == record.tokens["prompt"]
+        assert {"dense": said.estimate.kv_bytes, "used": q.kv_bytes_used} == record.kv_bytes
+        assert said.estimate.attention_density == record.attention_density
+        assert said.estimate.vision_flops is not None and said.estimate.prefill_flops is not None
+        prefill = said.estimate.vision_flops + said.estimate.prefill_flops
+        assert {"prefill": prefill, "question": q.flops} == record.flops
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_what_is_foretold_is_what_the_records_say(name: str, tmp_path: Path) -> None:
+    arguments = [*MINI, *SMALL, *SETTINGS[name]]
+    before = clip_by_clip(planned(arguments))
+    records = ran(arguments, tmp_path)
+    assert sum(len(said.clip.questions) for said in before) == len(records) == 7
+    for said in before:
+        same(said, records)
+    if name.startswith("bilevel"):
+        assert all(record.kv_bytes["used"] < record.kv_bytes["dense"] for record in records.values())
+    if name == "chunked":
+        assert all((record.attention_density or 1) < 1 for record in records.values())
+
+
+OTHERS = {
+    "longvideobench": ["task.subtitles=interleaved"],  # subtitles between the frames
+    "mvbench": ["task.protocol=official"],  # parts of videos, folders of pictures
+    "niah": ["model.frames.multiple_of=4"],  # videos put together for each question
+}
+
+
+@pytest.mark.parametrize("task", OTHERS)
+def test_whatever_the_video_is(task: str, tmp_path: Path) -> None:
+    named = [f"task={task}", *MINI[1:], *SMALL, "limit=12", *OTHERS[task]]
+    before = clip_by_clip(planned(named))
+    records = ran(named, tmp_path)
+    assert len(before) > 1
+    for said in before:
+        same(said, records)
+
+
+def test_a_selection_file_is_read_for_each_question(tmp_path: Path) -> None:
+    plan = planned([*MINI, *SMALL])
+    plan.source.open(plan.task)
+    questions = [(clip, q) for clip in job.limited(plan.task.clips(), 7) for q in clip.questions]
+    rows = [
+        {"key": f"{clip.video.path.name}_{q.text}", "config": [1, 1, 8, False], "units": list(range(i % 4))}
+        for i, (clip, q) in enumerate(questions[:-1])
+    ]
+    file = tmp_path / "selected.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    relevance = "model.bilevel_decode.relevance"
+    arguments = [*MINI, *SMALL, "min_coverage=0", f"{relevance}.method=file", f"{relevance}.file={file}"]
+    before = clip_by_clip(planned(arguments))
+    records = ran(arguments, tmp_path / "results")
+    used = set()
+    for said in before:
+        assert said.estimate is not None
+        for question, q in zip(said.clip.questions, said.estimate.questions, strict=True):
+            record = records[question.id]
+            if isinstance(q, QuestionEstimate):
+                assert {"dense": said.estimate.kv_bytes, "used": q.kv_bytes_used} == record.kv_bytes
+                used.add(record.kv_bytes["used"])
+            else:
+                assert record.error == {"kind": q.kind, "message": str(q)} and q.kind == "no_selection"
+    assert len(used) > 1
+    told = forecast(planned([*arguments, f"results={tmp_path / 'other'}"]))
+    assert told.failing == 1 and "selected.jsonl" in str(told.failure)
+
+
+def test_totals_are_sums_over_the_clips(tmp_path: Path) -> None:
+    plan = planned([*MINI, "model.frames.max=24", f"results={tmp_path}"])
+    clips, told = clip_by_clip(plan), forecast(plan)
+    estimates = [said.estimate for said in clips if said.estimate]
+    assert told.videos == len(clips) == told.exact == told.known
+    assert told.questions == sum(len(said.clip.questions) for said in clips)
+    assert told.frames == sum(said.frames for said in clips)
+    assert told.kv_bytes == pytest.approx(sum(e.kv_bytes for e in estimates) / len(estimates))
+    assert told.flops["vision"] == sum(e.vision_flops or 0 for e in estimates)
+    assert told.hours["compute"] == pytest.approx(sum(told.flops.values()) / 300e12 / 3600)
+    assert told.hours["total"] == max(told.hours["compute"], told.hours["video_decoding"])
+    assert told.new_tokens == plan.decoding.max_new_tokens
+    faster = forecast(planned([*MINI, "throughput.tflops=600", "throughput.video_speed=1", f"results={tmp_path}"]))
+    assert faster.hours["video_decoding"] == faster.video_hours
+
+
+def test_nothing_is_left_behind_and_no_lock_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, results = write_toy(tmp_path / "data"), tmp_path / "results"
+    assert run_here(toy_arguments(data, results, "dry_run=true")) == job.OK
+    assert not results.exists()
+    assert run_here(toy_arguments(data, results, "limit=5")) == job.OK
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    records = only_run(results) / "records.jsonl"
+    with FileLock(str(only_run(results) / ".lock")):
+        capsys.readouterr()
+        assert run_here(toy_arguments(data, results, "dry_run=true")) == job.OK
+    assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
+    assert "5 questions; the rest is counted" in capsys.readouterr().out
+
+    with records.open("ab") as file:
+        file.write(b'{"torn')  # another process is writing this line
+    told = forecast(planned(toy_arguments(data, results)))
+    assert (told.answered, told.questions, told.videos) == (5, 7, 3)
+    assert records.read_bytes().endswith(b'{"torn')
+
+
+def test_a_model_that_says_nothing_of_its_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_toy(tmp_path / "data")
+    told = forecast(planned(toy_arguments(data, tmp_path / "results")))
+    assert (told.videos, told.questions, told.frames, told.known, told.exact) == (4, 12, 16, 4, 0)
+    assert told.video_hours == pytest.approx((2 + 3 + 4 + 5) / 3600)
+    assert told.kv_bytes is None and told.peak_device_bytes is None
+    dry_run_text.show(told.plain())
+    out = capsys.readouterr().out
+    assert "does not say what it costs" in out and "KV" not in out
+
+
+def test_videos_that_are_not_there_count_as_long_as_annotated(tmp_path: Path) -> None:
+    plan = planned([*MINI, f"results={tmp_path}"])
+    plan.source.open(plan.task)
+    copy = tmp_path / "copy"
+    shutil.copytree(plan.task.root, copy)
+    whole = forecast(plan)
+    videos = sorted((copy / "video").rglob("*.mp4"))
+    for video in videos[:3]:
+        video.unlink()
+    videos[3].write_bytes(b"<html>Sign in</html>" * 50)
+    local = ["task=mlvu", "model=videoxl2_mini", "source=local", f"source.root={copy}", f"results={tmp_path}"]
+    with pytest.raises(DataError):
+        forecast(planned(local))
+    told = forecast(planned([*local, "task.allow_missing=true"]))
+    assert (told.videos, told.missing, told.known) == (whole.videos, 3, whole.videos - 4)
+    name = f"{videos[3].parent.name}/{videos[3].name}"
+    broken = [clip for clip in plan.task.clips() if clip.video.path.as_posix().endswith(name)]
+    assert told.failing == sum(len(clip.questions) for clip in broken) > 0 and "is a web page" in str(told.failure)
+    assert told.exact == told.known
+    # Rates of the missing ones are guessed, lengths annotated: as many frames, unless the video is very short.
+    assert told.frames == pytest.approx(whole.frames * 9 / 10, rel=0.1)
+
+
+def test_without_a_checkpoint_the_released_sizes_stand_in(tmp_path: Path) -> None:
+    told = forecast(planned(["task=mlvu", "model=videoxl2", "source=mini", f"results={tmp_path}"]))
+    assert told.exact == 0 and told.known == told.videos
+    assert any("not on this machine" in remark for remark in told.remarks)
+    assert told.kv_bytes is not None and told.context_tokens is not None
+    assert told.kv_bytes / told.context_tokens == pytest.approx(2 * 28 * 4 * 128 * 2)
+    assert told.peak_device_bytes is not None and 15e9 < told.peak_device_bytes < 20e9
+
+
+LIGHT = """
+import sys
+sys.argv[1:] = sys.argv[2:]
+from evalkit.cli import main
+code = main()
+heavy = [m for m in ("torch", "transformers", "datasets", "pandas", "wandb", "matplotlib") if m in sys.modules]
+sys.exit(f"imported {heavy}" if heavy else code)
+"""
+
+
+@pytest.mark.parametrize("model", ["videoxl2", "videoxl2_mini"])
+def test_it_takes_less_than_three_seconds_and_no_torch(model: str, tmp_path: Path) -> None:
+    mini.folder()  # made on first use, and so is the data
+    plan = planned(MINI)
+    plan.source.open(plan.task)
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    arguments = ["task=mlvu", f"model={model}", "source=mini", "dry_run=true", f"results={tmp_path / 'r'}"]
+    done = subprocess.run([sys.executable, "-c", LIGHT, "-", *arguments], capture_output=True, text=True, cwd=ROOT)
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert "KV cache" in done.stdout and "exact for" in done.stdout
+    assert not (tmp_path / "r").exists()
+    # Of processor time: the machine may be busy with other things.
+    assert now.ru_utime + now.ru_stime - spent.ru_utime - spent.ru_stime < 3.0
+
+
+def test_a_sweep_ends_with_one_table_of_all_cells(tmp_path: Path) -> None:
+    results = tmp_path / "r"
+    swept = ["model.bilevel_decode.compression=2,8", "model.bilevel_decode.chunk_groups=1", "model.frames.max=64,256"]
+    done = run_command("-m", *MINI, *swept, "dry_run=true", f"results={results}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("dry run: MLVU") == 4
+    header, *rows, total = done.stdout.splitlines()[-6:]
+    assert header.split("  ")[0] == "cell" and "KV used" in header
+    assert rows[0].startswith("model.bilevel_decode.compression=2 model.frames.max=64 ")
+    assert rows[3].startswith("model.bilevel_decode.compression=8 model.frames.max=256 ")
+    assert total.startswith("all 4 cells: 80 questions, ")
+    cells: list[dict[str, Any]] = [json.loads(path.read_text()) for path in results.glob("sweeps/*/cell-*.json")]
+    used = {tuple(cell["overrides"]): cell["forecast"]["kv_used_share"] for cell in cells}
+    assert len(used) == len(set(used.values())) == 4
+    assert {path.name for path in results.iterdir()} == {"sweeps"}
+
+
+def test_a_sweep_with_a_mistake_shows_the_cells_that_can_be(tmp_path: Path) -> None:
+    swept = "model.bilevel_decode.compression=2,5"  # 5 does not divide 144
+    done = run_command("-m", *MINI, swept, "dry_run=true", f"results={tmp_path}")
+    assert done.returncode == job.MISTAKE
+    assert "all 1 cells: 20 questions" in done.stdout
+    assert "does not divide" in done.stderr and "compression=5" in done.stderr
+
+
+@pytest.mark.parametrize("wrong", ["throughput.tflops=0", "throughput.tflop=3", "model.frames.max=-1"])
+def test_a_mistake_is_a_mistake_in_a_dry_run_too(wrong: str, tmp_path: Path) -> None:
+    done = run_command(*MINI, wrong, "dry_run=true", f"results={tmp_path}")
+    assert done.returncode == job.MISTAKE and done.stderr.startswith("error: ")
+
+
+def test_a_terminal_gets_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = forecast(planned([*MINI, f"results={tmp_path}"])).plain()
+    out = io.StringIO()
+    monkeypatch.setattr(dry_run_text, "_console", lambda: Console(file=out, force_terminal=True, width=200))
+    dry_run_text.show(told)
+    dry_run_text.show_sweep([{"overrides": ["a=1"], "forecast": told}, {"overrides": ["a=2"], "forecast": told}])
+    shown = out.getvalue()
+    for name, value in dry_run_text.lines(told):
+        assert name in shown and value[:60] in shown
+    assert "a=1" in shown and "a=2" in shown
+
+
+def test_unknown_lengths_take_those_of_the_others() -> None:
+    from evalkit.types import Video
+
+    nowhere = Path("/nowhere")
+    videos = [Video("a", nowhere / "a.mp4", duration_s=100.0), Video("b", nowhere / "b.mp4", duration_s=50.0)]
+    lengths = Lengths([*videos, Video("c", nowhere / "c.mp4")])
+    assert lengths.of(Video("c", nowhere / "c.mp4")).info.duration_s == 75.0
+    assert lengths.of(videos[0]).info.frame_count == 100 * dry_run.UNKNOWN_FPS
+    assert not lengths.of(videos[0]).exact
+    assert lengths.of(Video("c", nowhere / "c.mp4", end_s=90.0)).info.duration_s == 90.0
+    assert Lengths([Video("d", nowhere / "d.mp4")]).of(Video("d", nowhere / "d.mp4")).info.duration_s == 600.0
