@@ -79,7 +79,7 @@ def check_videos(clips: Sequence[Clip], workers: int) -> list[Finding]:
     by_path: dict[Path, list[Clip]] = {}
     for clip in clips:
         by_path.setdefault(clip.video.path, []).append(clip)
-    videos = [Video(parts[0].video.id, path) for path, parts in by_path.items()]
+    videos = [Video(parts[0].video.id, path, fps=parts[0].video.fps) for path, parts in by_path.items()]
     findings = []
     with FrameReader(VideoSettings(workers=workers)) as reader, _progress(len(videos)) as advance:
         for video, opened in zip(videos, reader.open_ahead((v, _ENDS) for v in videos), strict=True):
