@@ -1,14 +1,16 @@
 """Turn another harness's outputs into an evalkit run, graded under any protocol.
 
-    python -m evalkit.import_log FILE task=lvbench name=videoxl2-pure source=local source.root=FOLDER
+    python -m evalkit.import_log FILE [FILE ...] task=lvbench name=videoxl2-pure source=local source.root=FOLDER
 
 FILE: a sample log of lmms-eval (JSON, JSONL), a table of VLMEvalKit (xlsx, tsv, csv, json), or JSON lines of id and
-reply; also gzipped. The questions come from the task's own data (videos are not needed). Settings: task=, task.*,
-source=, source.*, tracker=, results=<folder>, name=<model> (default: the file's name), unmatched=error|skip.
+reply; also gzipped. Several files are the parts of one log. The questions come from the task's own data (videos are not
+needed). Settings: task=, task.*, source=, source.*, tracker=, results=<folder>, name=<model> (default: the first file's
+name), unmatched=error|skip.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
@@ -17,35 +19,34 @@ from typing import Any
 from evalkit import provenance
 from evalkit.config import identity, instantiate, plain
 from evalkit.errors import ConfigError, DataError
-from evalkit.job import say
-from evalkit.logs import Joined, Joiner, Logged, read_log
 from evalkit.evaluate import regrade
+from evalkit.job import say
+from evalkit.joins import Joined, Joiner
+from evalkit.logs import Logged, read_log
 from evalkit.replies import GradedRun, by_id, load_questions
 from evalkit.runs import slug
 from evalkit.task import Task
 from evalkit.tools import Arguments, main
-from evalkit.types import Clip, Record
+from evalkit.types import Clip, Question, Record
 
 
 def import_log(arguments: Arguments) -> int:
     name, unmatched = arguments.setting("name"), arguments.setting("unmatched", "error")
-    if len(arguments.names) != 1:
-        raise ConfigError("name one file: python -m evalkit.import_log FILE task=<task> [source=local source.root=...]")
+    if not arguments.names:
+        raise ConfigError("name a file: python -m evalkit.import_log FILE task=<task> [source=local source.root=...]")
     if unmatched not in ("error", "skip"):
         raise ConfigError(f"unmatched={unmatched}: choose error or skip.")
-    path = Path(arguments.names[0])
-    logged = read_log(path)
+    paths = [Path(file) for file in arguments.names]
+    logged = [row for path in paths for row in read_log(path)]
     config = arguments.compose()
     task, source, tracker = (
         instantiate(config[group], group, list(config.plugins)) for group in ("task", "source", "tracker")
     )
     clips = load_questions(task, source)
     joined = Joiner(clips).join(logged)
-    _report(path, joined, len(logged), unmatched)
-    model = slug(name or path.name.split(".")[0])
-    questions = by_id(clips)
-    records = [regrade(task, r, questions) for r in _records(task, clips, joined)]
-    origin = {"file": path.name, "sha256": sha256(path.read_bytes()).hexdigest(), "replies": len(joined.replies)}
+    _report(joined, len(logged), skip=unmatched == "skip")
+    model = slug(name or paths[0].name.split(".")[0])
+    origin = _origin(paths, joined)
     ident = {"task": {"name": task.name, **identity(task)}, "model": {"id": model}, "imported": origin}
     run = GradedRun(
         task=task,
@@ -53,11 +54,18 @@ def import_log(arguments: Arguments) -> int:
         identity=ident,
         config=plain(config),
         manifest=_manifest(ident, task, clips, origin),
-        remarks=[f"imported from {path.name}: answers of another harness, graded here"],
+        remarks=[f"imported from {', '.join(origin['files'])}: answers of another harness, graded here"],
         tracker=tracker,
     )
+    questions = by_id(clips)
+    records = [regrade(task, record, questions) for record in _records(task, clips, joined)]
     run.write(Path(str(config.results)), records, clips)
     return 0
+
+
+def _origin(paths: Sequence[Path], joined: Joined) -> dict[str, Any]:
+    files = {path.name: sha256(path.read_bytes()).hexdigest() for path in paths}
+    return {"files": files, "replies": len(joined.replies)}
 
 
 def _manifest(ident: dict[str, Any], task: Task, clips: list[Clip], origin: dict[str, Any]) -> dict[str, Any]:
@@ -71,37 +79,53 @@ def _manifest(ident: dict[str, Any], task: Task, clips: list[Clip], origin: dict
     }
 
 
-def _report(path: Path, joined: Joined, total: int, unmatched: str) -> None:
-    """Say what did not fit; an unmatched row is an error unless it may be skipped."""
+def _report(joined: Joined, total: int, skip: bool) -> None:
+    """Say what did not fit; it is an error unless it may be skipped."""
+    problems = []
     if joined.unmatched:
-        rows = ", ".join(str(row.number) for row in joined.unmatched[:5]) + (", ..." if joined.unmatched[5:] else "")
-        message = (
-            f"{path}: {len(joined.unmatched)} of {total} rows belong to no question of this task and split "
-            f"(rows {rows}). Rows are matched by question id, else by video and question text."
+        problems.append(
+            f"{len(joined.unmatched)} of {total} rows belong to no question of this task and split, or to one of "
+            f"several that differ ({_places(joined.unmatched)}). Rows are matched by question id, else by video and "
+            "question text."
         )
-        if unmatched == "error" or not joined.replies:
-            raise DataError(f"{message} Check task.split and the data, or leave them out with unmatched=skip.")
-        say(f"warning: {message} They were skipped.")
-    if joined.conflicts:
-        rows = ", ".join(str(row.number) for row in joined.conflicts[:5])
-        say(
-            f"warning: {path}: {len(joined.conflicts)} rows answer a question again and differently (rows {rows}); "
-            "the first reply counts."
+    if joined.contradicting:
+        first = joined.contradicting[0]
+        problems.append(
+            f"{len(joined.contradicting)} of {total} rows contradict the questions they seem to answer "
+            f"({_places([c.row for c in joined.contradicting])}): {first.row.place} has not {first.about} of question "
+            f"{first.question.id}. It may be the log of another split or version of the benchmark."
         )
+    if problems and (not skip or not joined.replies):
+        raise DataError(" ".join(problems) + " Check task.split and the data, or leave them out with unmatched=skip.")
+    for problem in problems:
+        say(f"warning: {problem} They were left out.")
+    _report_repeats(joined)
+
+
+def _report_repeats(joined: Joined) -> None:
+    """A question may stand in a log twice, as ranks are padded; with two replies that is worth a word."""
+    if others := [row for first, row in joined.repeated if first.path != row.path]:
+        raise DataError(
+            f"{len(others)} questions are answered differently by several of the files ({_places(others)}): they are "
+            "the logs of different runs. Import one at a time."
+        )
+    inside = [row for row in joined.replies.values() if row.others]
+    for rows, where in (([row for _, row in joined.repeated], "again"), (inside, "several times in one row")):
+        if rows:
+            say(f"warning: {len(rows)} answered {where}, and differently ({_places(rows)}): the first counts.")
+
+
+def _places(rows: Sequence[Logged]) -> str:
+    return "; ".join(row.place for row in rows[:5]) + ("; ..." if len(rows) > 5 else "")
 
 
 def _records(task: Task, clips: list[Clip], joined: Joined) -> list[Record]:
     """A record for each question; one without a reply in the log failed, and lowers the coverage."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return [
-        _record(task, clip, question_id, joined.replies.get(question_id), now)
-        for clip in clips
-        for question_id in (q.id for q in clip.questions)
-    ]
+    return [_record(task, clip, q, joined.replies.get(q.id), now) for clip in clips for q in clip.questions]
 
 
-def _record(task: Task, clip: Clip, question_id: str, row: Logged | None, now: str) -> Record:
-    question = next(q for q in clip.questions if q.id == question_id)
+def _record(task: Task, clip: Clip, question: Question, row: Logged | None, now: str) -> Record:
     return Record(
         run="",
         task=task.name,

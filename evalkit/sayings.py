@@ -1,0 +1,180 @@
+"""What a logged row says of the question it answers, under the many names that harnesses have for it, and whether that
+is what the task's own data say."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evalkit.types import Question
+
+_VIDEO = ("videoID", "video_name", "video_path", "video_id", "video", "key", "vid", "image_id")
+_TEXT = ("question", "caption", "sentence", "query")
+_PROMPT = ("input", "prompt")
+_OPTIONS = ("candidates", "options", "choices")
+_OPTION_COLUMNS = ([f"option{i}" for i in range(10)], [f"a{i}" for i in range(10)], list("ABCDEFGHIJ"))
+_GOLD = ("target", "answer", "gt", "gold", "ground_truth", "correct_choice", "gt_option", "gt_answer", "timestamp")
+_LABEL = re.compile(r"^\s*(?:\(([A-J])\)|([A-J])[.):])\s*")
+_OPTION_LINES = re.compile(r"\n\s*(?:Options?:\s*)?\(?A[).]")
+
+
+@dataclass(frozen=True)
+class Saying:
+    """`text`: the question without its options, white space collapsed; `prompt`: the whole that was asked, by lines.
+    `golds`: the right answer, as each of the columns that have it states it. `span`: the part of the video."""
+
+    videos: tuple[str, ...] = ()
+    text: str | None = None
+    prompt: tuple[str, ...] = ()
+    options: tuple[str, ...] | None = None
+    golds: tuple[Any, ...] = ()
+    span: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Saying:
+        text = next((str(values[name]) for name in _TEXT if isinstance(values.get(name), str)), None)
+        prompt = next((values[name] for name in _PROMPT if isinstance(values.get(name), str)), "")
+        videos = (stem(str(values[name])) for name in _VIDEO if isinstance(values.get(name), str | int))
+        return cls(
+            tuple(dict.fromkeys(videos)),
+            plain(text) if text else None,
+            tuple(line for line in map(_collapsed, prompt.splitlines()) if line),
+            _options(values, text or ""),
+            tuple(values[name] for name in _GOLD if values.get(name) is not None),
+            _span([values.get("start"), values.get("end")]),
+        )
+
+    @property
+    def texts(self) -> list[str]:
+        return [text for text in (self.text, " ".join(self.prompt)) if text]
+
+    def blocks(self) -> Iterator[str]:
+        """Every run of lines of the prompt, as one text: one of them may be the question."""
+        for start in range(len(self.prompt)):
+            for end in range(start + 1, min(start + 12, len(self.prompt)) + 1):
+                yield " ".join(self.prompt[start:end])
+
+
+def stem(name: str) -> str:
+    """A video's name without folders and the usual endings."""
+    return re.sub(r"\.(mp4|mkv|webm|avi|mov)$", "", name.replace("\\", "/").rsplit("/", 1)[-1], flags=re.IGNORECASE)
+
+
+def plain(text: str) -> str:
+    """A question without its option lines, white space collapsed."""
+    return _collapsed(_OPTION_LINES.split(text, maxsplit=1)[0])
+
+
+def _collapsed(text: str) -> str:
+    return " ".join(text.replace("_x000D_", " ").split())
+
+
+# Agreement: True, False, or None where there is nothing to compare ---------------------------------------------------
+
+
+def same_text(saying: Saying, question: Question) -> bool | None:
+    """Some logs hold the question within more words, or a part of it. A prompt that does not hold it says nothing: it
+    may have been rewritten."""
+    own = plain(question.text)
+    if not saying.texts or not own:
+        return None
+    if any(own in text for text in saying.texts):
+        return True
+    return None if saying.text is None else saying.text in own and len(saying.text) > 20
+
+
+def same_options(saying: Saying, question: Question) -> bool | None:
+    if saying.options is None or not question.options:
+        return None
+    return [_option(o) for o in saying.options] == [_option(o) for o in question.options]
+
+
+def same_gold(saying: Saying, question: Question) -> bool | None:
+    """Whether a column states the right answer: as letter, text, number of the option, or span. A column that states
+    none of these says nothing."""
+    if question.gold is None:
+        return None
+    if isinstance(question.gold, tuple):
+        spans = [span for gold in saying.golds if (span := _span(gold)) is not None]
+        return any(_same_span(span, question.gold) for span in spans) if spans else None
+    verdicts = [v for gold in saying.golds if (v := _same_answer(gold, question)) is not None]
+    return any(verdicts) if verdicts else None
+
+
+def _same_answer(stated: Any, question: Question) -> bool | None:
+    gold, options = str(question.gold), [_option(option) for option in question.options]
+    letters = "ABCDEFGHIJ"[: len(options)]
+    number = letters.find(gold) if len(gold) == 1 else -1
+    right = {_option(gold)} | ({options[number]} if number >= 0 else set())
+    text = _collapsed(str(stated))
+    if not options:
+        return _option(text) in right
+    if len(text) == 1 and text.upper() in letters and text.upper() == gold:
+        return True
+    if text.lstrip("-").isdigit() and number == int(text):
+        return True
+    if _option(text) in right:
+        return True
+    label = _LABEL.match(text) or re.fullmatch(r"\(?([A-J])\)?()", text)
+    known = _option(text) in options or (label and (label[1] or label[2]) in letters) or text in map(str, range(10))
+    return False if known else None
+
+
+def _same_span(a: tuple[float, float], b: Sequence[float]) -> bool:
+    """One copy of the data holds times in half precision."""
+    return all(abs(x - y) <= max(0.02, 0.001 * abs(y)) for x, y in zip(a, b, strict=True))
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+def _options(values: Mapping[str, Any], text: str) -> tuple[str, ...] | None:
+    """From a list, its printed form, columns of their own, or the lines behind the question."""
+    for name in _OPTIONS:
+        value = values.get(name)
+        if isinstance(value, str):
+            try:
+                value = ast.literal_eval(value)
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                continue
+        if isinstance(value, (list, tuple)) and value:
+            return tuple(str(option) for option in value)
+    for columns in _OPTION_COLUMNS:
+        found = [str(values[name]) for name in columns if values.get(name) is not None]
+        while found and found[-1] == "N/A":
+            found.pop()
+        if len(found) > 1 and all(name in values for name in columns[: len(found)]):
+            return tuple(found)
+    return _lines(text)
+
+
+def _lines(text: str) -> tuple[str, ...] | None:
+    """Options that stand behind the question as lines (A) ..., (B) ..."""
+    found = _OPTION_LINES.search(text)
+    if found is None:
+        return None
+    parts = re.split(r"\n\s*\(?([A-J])[).]\s*", "\n" + text[found.start() :].lstrip().removeprefix("Options:").lstrip())
+    letters, options = "".join(parts[1::2]), parts[2::2]
+    return tuple(options) if len(options) > 1 and "ABCDEFGHIJ".startswith(letters) else None
+
+
+def _option(text: object) -> str:
+    """For comparison: without its letter, end stop and case; 3 and 3.0 are one number."""
+    value = _collapsed(_LABEL.sub("", str(text))).rstrip(".").casefold()
+    return value[:-2] if re.fullmatch(r"\d+\.0", value) else value
+
+
+def _span(value: Any) -> tuple[float, float] | None:
+    if isinstance(value, str):
+        numbers = re.findall(r"-?\d+(?:\.\d+)?", value)
+        value = numbers if re.fullmatch(r"[\s\[\](),.\d-]*", value) else []
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        return None
+    try:
+        start, end = (float(v) for v in value)
+    except (TypeError, ValueError):
+        return None
+    return start, end
