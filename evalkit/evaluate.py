@@ -18,6 +18,7 @@ from evalkit.meter import HostPeak
 from evalkit.model import VideoCache, VideoModel
 from evalkit.task import Task
 from evalkit.types import Clip, Decoding, FrameRequest, FrameStream, Grade, Question, Record, Reply, Video
+from evalkit.video.identity import identity
 from evalkit.video.reader import FrameReader
 
 
@@ -73,19 +74,22 @@ def _ask_clip(
         return
     finally:
         frames.close()
+    sampling = {**asdict(frames.plan), "decoder": frames.decoder, "file": identity(clip.video.path)}
     try:
         for question in clip.questions:
             started = time.time()
-            prompt = task.prompt(clip, question, frames.plan)
             try:
+                prompt = task.prompt(clip, question, frames.plan)
                 reply = model.generate(cache, prompt, decoding)
+                rendered = model.rendered(context, prompt)
             except SampleError as error:
                 yield failed(task, clip, question, error, labels)
                 continue
             record = _labelled(task, clip, question, labels, started)
             _fill_answer(record, task, question, reply)
-            _fill_cost(record, cache, reply, frames)
-            record.prompt = model.rendered(context, prompt)
+            _fill_cost(record, cache, reply)
+            record.sampling = sampling
+            record.prompt = rendered
             record.prompt_sha256 = sha256(record.prompt.encode()).hexdigest()
             record.peak_memory["host"] = host.bytes()
             yield record
@@ -151,11 +155,10 @@ def regrade(task: Task, record: Record, questions: Mapping[str, Question]) -> Re
     return record
 
 
-def _fill_cost(record: Record, cache: VideoCache, reply: Reply, frames: FrameStream) -> None:
+def _fill_cost(record: Record, cache: VideoCache, reply: Reply) -> None:
     """The clip's cost stands in each of its records; sums over videos count a clip once (see `efficiency`)."""
     cost = cache.cost
     record.frames = cost.frames
-    record.sampling = {**asdict(frames.plan), "decoder": frames.decoder}
     record.tokens = {
         "visual": cost.visual_tokens,
         "context": cost.context_tokens,

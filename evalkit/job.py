@@ -21,7 +21,7 @@ from evalkit.errors import ConfigError
 from evalkit.evaluate import Labels, regrade
 from evalkit.executors.base import Executor, Job
 from evalkit.model import ModelSettings
-from evalkit.runs import Run, slug, write_atomically
+from evalkit.runs import Run, slug, write_atomically, writing
 from evalkit.sources import Source
 from evalkit.task import Task
 from evalkit.trackers.base import About, Outcome, Trackers
@@ -162,6 +162,8 @@ def _finish(plan: Plan, folder: Run, clips: Sequence[Clip], trackers: Trackers, 
     order = [q.id for clip in clips for q in clip.questions]
     records = [folder.records[q] for q in order if q in folder.records]
     trackers.write("the order of records.jsonl", lambda: folder.settle(order))
+    gathered = {"files": provenance.files(records), "workers": plan.executor.machines}
+    trackers.write("files and workers in manifest.json", lambda: manifest.complete(folder.path, **gathered))
     expected = plan.task.expected_questions() if plan.config.limit is None else None
     scores = plan.task.summarize(records, max(len(order), expected or 0))
     outcome = Outcome(scores, efficiency(records), records, interrupted)
@@ -223,10 +225,16 @@ def _write_manifest(folder: Run, plan: Plan, clips: Sequence[Clip], continuing: 
         "weights": plan.model.provenance(),
         "data": {"root": str(plan.task.root), "source": plan.source.kind, **provenance.data(clips)},
         "limit": plan.config.limit,
+        "decoder": provenance.decoder(plan.config.video.backend),
+        "seed": plan.decoding.seed,
+        "config": plan.resolved,
         "hardware": provenance.hardware(),
     }
-    manifest.write(folder.path, now, bool(folder.records), continuing, force=plan.config.resume == "force")
-    write_atomically(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plan.resolved)))
+    force = plan.config.resume == "force"
+    exchanged = provenance.exchanged(folder.records.values(), clips) if continuing else []
+    with writing(folder.path):
+        manifest.write(folder.path, now, bool(folder.records), continuing, force, exchanged)
+        write_atomically(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plan.resolved)))
 
 
 class _Stop:

@@ -3,36 +3,59 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from evalkit.errors import RunError
 from evalkit.runs import write_atomically
 
+GATHERED = ("files", "workers")
+"""What is known only once videos were read: their files, and the machines that read them."""
 
-def write(run: Path, now: Mapping[str, Any], begun: bool, continuing: bool, force: bool) -> None:
-    """Write the manifest of a run that is begun, or goes on with the same code, weights and questions.
+
+def write(
+    run: Path, now: Mapping[str, Any], begun: bool, continuing: bool, force: bool, exchanged: Sequence[str] = ()
+) -> None:
+    """Write the manifest of a run that is begun, or goes on with the same code, weights, questions and videos.
 
     Raises RunError where there is something left to ask (`continuing`) of a run that was begun with others: answers of
-    both would be mixed. `force` accepts that; the manifest then keeps what was before in its `history`.
+    both would be mixed. `force` accepts that; the manifest then keeps what was before in its `history`. `exchanged`
+    names the videos that are other files than those already answered about.
     """
     path = run / "manifest.json"
     history: list[Any] = []
+    gathered: dict[str, Any] = {}
     if begun and path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         history = before.pop("history", [])
+        gathered = {name: before[name] for name in GATHERED if name in before}
         changed = _changed(before, now)
+        if exchanged:
+            changed.append(f"videos ({', '.join(exchanged[:3])}{', ...' if len(exchanged) > 3 else ''})")
         if changed and not continuing:
             return
         if changed and not force:
             raise RunError(
-                f"{run} was begun with other {' and '.join(changed)} than are here now. Answers of both would be mixed: "
-                "add resume=force to accept that (the manifest keeps both), or name another folder with results=."
+                f"{run} was begun with other {' and '.join(changed)} than are here now. Answers of both would be "
+                "mixed: add resume=force to accept that (the manifest keeps both), or name another folder with results=."
             )
         if changed:
             history.append(before)
-    write_atomically(path, json.dumps({**now, "history": history}, indent=1, ensure_ascii=False, default=str) + "\n")
+    _save(path, {**now, **gathered, "history": history})
+
+
+def complete(run: Path, **gathered: Mapping[str, Any]) -> None:
+    """Add what was gathered since the run was begun or continued."""
+    path = run / "manifest.json"
+    known = json.loads(path.read_text(encoding="utf-8"))
+    history = known.pop("history", [])
+    known |= {name: {**known.get(name, {}), **values} for name, values in gathered.items()}
+    _save(path, {**known, "history": history})
+
+
+def _save(path: Path, manifest: Mapping[str, Any]) -> None:
+    write_atomically(path, json.dumps(manifest, indent=1, ensure_ascii=False, default=str) + "\n")
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import Any
 import psutil
 
 from evalkit import PACKAGE_ROOT, __version__
-from evalkit.types import Clip
+from evalkit.types import Clip, Record
+from evalkit.video.identity import identity
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "av", "decord", "pillow", "numpy", "datasets", "flash-attn")
 _CORE = ("evaluate.py", "task.py", "model.py", "types.py", "video", "scoring")
@@ -68,14 +69,49 @@ def packages() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """Host only; the GPU is named by the worker that uses it."""
+    """The machine of this process; a run's workers may be on others, and say so themselves."""
     return {
         "host": platform.node(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
+        "gpus": gpus(),
     }
+
+
+def gpus() -> list[str]:
+    """Name, memory and driver of each NVIDIA GPU that this process may use, by its own tool: no torch."""
+    query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        lines = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):  # no such tool, or no GPU behind it
+        return []
+    rows = [[cell.strip() for cell in line.split(",")] for line in lines if line.count(",") == 4]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        named = [name.strip() for name in visible.split(",") if name.strip()]
+        rows = [row for row in rows if row[0] in named or any(row[1].startswith(name) for name in named)]
+    return [f"{name}, {memory}, driver {driver}" for _, _, name, memory, driver in rows]
+
+
+def decoder(backend: str) -> dict[str, str]:
+    """What reads videos first; where the other backend had to, the record says so."""
+    import av
+
+    return {"backend": backend, "ffmpeg": str(av.ffmpeg_version_info)}
+
+
+def exchanged(records: Iterable[Record], clips: Sequence[Clip]) -> list[str]:
+    """Names of the videos whose answers were got from another file than is there now."""
+    paths = {clip.video.id: clip.video.path for clip in clips}
+    read = files(records)
+    return sorted(video for video, file in read.items() if video in paths and identity(paths[video]) != file)
+
+
+def files(records: Iterable[Record]) -> dict[str, Any]:
+    """Size and hash of each video as far as read, by its name."""
+    return {r.video: r.sampling["file"] for r in records if r.sampling and r.sampling.get("file")}
 
 
 def data(clips: Sequence[Clip]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from hashlib import sha256
 from pathlib import Path
@@ -58,19 +59,21 @@ class Run:
         return f"{self.path.parent.parent.name}/{self.path.parent.name}/{self.key}"
 
     def __enter__(self) -> Run:
-        try:
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-            self._read()
-            self._file = self._records_path.open("a", encoding="utf-8")
-        except Timeout:
-            raise RunError(
-                f"another process is working on {self.path}. Wait for it, or stop it; the same command then continues."
-            ) from None
-        except OSError as error:
-            raise RunError(
-                f"results cannot be written to {self.path} ({error.strerror}). Name another folder: results=<folder>."
-            ) from None
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise RunError(
+                    f"another process is working on {self.path}. Wait for it, or stop it; the same command then "
+                    "continues."
+                ) from None
+            try:
+                self._read()
+                self._file = self._records_path.open("a", encoding="utf-8")
+            except BaseException:
+                self._lock.release()
+                raise
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -146,9 +149,23 @@ class Run:
         text = "".join(to_line(record) for record in known + rest)
         if text != self._records_path.read_text(encoding="utf-8"):
             self._file.close()
-            write_atomically(self._records_path, text)
-            self._file = self._records_path.open("a", encoding="utf-8")
+            try:
+                write_atomically(self._records_path, text)
+            finally:
+                self._file = self._records_path.open("a", encoding="utf-8")
         return known
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What the disk refuses is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"results cannot be written to {folder} ({error.strerror}). Make room, or name another folder: "
+            "results=<folder>."
+        ) from None
 
 
 def to_line(record: Record) -> str:

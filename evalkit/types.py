@@ -249,7 +249,7 @@ class Record:
     prompt: str | None = None
     prompt_sha256: str | None = None
     frames: int | None = None
-    sampling: dict[str, Any] | None = None  # {rule, indices, times_s, native_fps, frame_count, decoder}
+    sampling: dict[str, Any] | None = None  # {rule, indices, times_s, native_fps, frame_count, decoder, file}
     tokens: dict[str, int] = field(default_factory=dict)  # {visual, prompt, new}
     seconds: dict[str, float] = field(default_factory=dict)  # {video_decode, vision, prefill, question, generate}
     ttft: float | None = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from evalkit.evaluate import Labels, evaluate
 from evalkit.model import ModelSettings, VideoModel
@@ -46,6 +47,10 @@ class Worker:
 
 @dataclass
 class Executor(ABC):
+    """`machines`: the hardware of each worker that has begun, by its name."""
+
+    machines: dict[str, Any] = field(init=False, repr=False, default_factory=dict)
+
     @abstractmethod
     def run(self, job: Job, clips: Sequence[Clip]) -> Iterator[Record]:
         """Records as they come, in any order, each question once. Closing the iterator stops the workers."""

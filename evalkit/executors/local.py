@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evalkit.executors.base import Executor, Job, Worker
+from evalkit.provenance import hardware
 from evalkit.types import Clip, Record
 
 
@@ -15,6 +16,7 @@ class Local(Executor):
 
     def run(self, job: Job, clips: Sequence[Clip]) -> Iterator[Record]:
         worker = Worker(job)
+        self.machines[job.labels.worker] = hardware()
         try:
             yield from worker.answer(clips)
         finally:

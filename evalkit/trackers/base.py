@@ -4,6 +4,7 @@ can be made again."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class Tracker:
     def record(self, record: Record) -> None: ...
     def finish(self, outcome: Outcome) -> None: ...
     def close(self) -> None:
-        """Called in any case, also after an interruption."""
+        """Called in any case, also after an interruption or a failure of this tracker's own, perhaps twice."""
 
 
 @dataclass
@@ -74,12 +75,23 @@ class Trackers:
     def close(self) -> None:
         self._each(lambda tracker: tracker.close())
 
+    def write(self, view: str, write: Callable[[], object]) -> None:
+        """A view that no tracker writes, such as a submission file."""
+        try:
+            write()
+        except Exception as error:
+            self._note(f"{view} could not be written", error, Tracker.rebuild)
+
     def _each(self, call: Callable[[Tracker], None]) -> None:
         for tracker in list(self.trackers):
             try:
                 call(tracker)
             except Exception as error:  # whatever a view does must not cost the run; it is reported at the end
                 self.trackers.remove(tracker)
-                reason = str(error).strip().splitlines() or [type(error).__name__]
-                name, remedy = type(tracker).__name__, f"{tracker.rebuild} makes it again"
-                self.failures.append(f"{name} stopped: {reason[0]}. The records are complete; {remedy}.")
+                self._note(f"{type(tracker).__name__} stopped", error, tracker.rebuild)
+                with suppress(Exception):  # it has failed already; the terminal, a process or a file is let go
+                    tracker.close()
+
+    def _note(self, what: str, error: Exception, rebuild: str) -> None:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        self.failures.append(f"{what}: {reason[0]}. The records are complete; {rebuild} makes it again.")

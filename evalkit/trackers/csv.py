@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ _NAMES = ("task", "benchmark", "split", "protocol", "model", "key")
 class Csv(Tracker):
     def __init__(self, results: Path) -> None:
         self.results = results
-        self.rebuild = f"`python -m evalkit.report {results}`"
+        self.rebuild = f"`python -m evalkit.report {shlex.quote(str(results))}`"
 
     def start(self, about: About) -> None:
         self.about = about
+        if plugins := about.config.get("plugins"):
+            self.rebuild = f"{self.rebuild[:-1]} --plugins {shlex.join(plugins)}`"
 
     def finish(self, outcome: Outcome) -> None:
         write_summary(self.about, outcome)
@@ -32,12 +35,12 @@ class Csv(Tracker):
 
 
 def write_summary(about: About, outcome: Outcome) -> None:
-    """summary.json and scores.csv of one run."""
+    """scores.csv and summary.json of one run; the summary last, so that where it is there, both are."""
     names = {name: getattr(about, name) for name in _NAMES}
     scores = outcome.scores.to_dict()
     summary = {**names, "remarks": list(about.remarks), "scores": scores, "efficiency": outcome.efficiency}
-    write_atomically(about.path / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     write_atomically(about.path / "scores.csv", _table(_score_rows(summary)))
+    write_atomically(about.path / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
 
 
 def rebuild_tables(results: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from evalkit.trackers.base import About, Outcome, Tracker
 from evalkit.types import Record
 
+_FINISH_S = 300.0
 _TABLE_COLUMNS = ("video", "question", "prompt", "reply", "extracted", "gold", "score", "status", "error")
 
 
@@ -52,7 +53,7 @@ class Wandb(Tracker):
             dir=str(about.path),
             mode=mode,  # type: ignore[arg-type]
             resume="allow" if mode == "online" else None,
-            settings=wandb.Settings(init_timeout=15, silent=True, console="off", x_disable_stats=True),
+            settings=wandb.Settings(init_timeout=15, silent=True, console="off", x_disable_stats=True, **_patience()),
         )
 
     def record(self, record: Record) -> None:
@@ -99,6 +100,14 @@ class Wandb(Tracker):
             if (path / name).exists():
                 artifact.add_file(str(path / name))
         self.run.log_artifact(artifact)
+
+
+def _patience() -> dict[str, Any]:
+    """A server that went away must not hold up the end of a run. Older releases of wandb have no such limit."""
+    import wandb
+
+    known = "finish_timeout" in wandb.Settings.model_fields
+    return {"finish_timeout": _FINISH_S, "finish_timeout_raises": True} if known else {}
 
 
 def _cell(value: Any) -> str | float | None:

@@ -30,6 +30,7 @@ from filelock import FileLock
 from evalkit.errors import ConfigError
 from evalkit.types import FramePlan
 
+from .identity import ends_sha256
 from .wire import plan_from
 
 MAGIC = b"evalkit frames 1\n"
@@ -123,12 +124,7 @@ class FrameStore:
 def identity(path: Path) -> list[Any]:
     """Size, modification time, and a hash of the first and last MiB."""
     status = path.stat()
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        digest.update(file.read(SAMPLE_BYTES))
-        file.seek(max(0, status.st_size - SAMPLE_BYTES))
-        digest.update(file.read(SAMPLE_BYTES))
-    return [status.st_size, status.st_mtime_ns, digest.hexdigest()]
+    return [status.st_size, status.st_mtime_ns, ends_sha256(path, SAMPLE_BYTES)]
 
 
 class StoredFrames:
