@@ -19,6 +19,8 @@ from evalkit.types import Grade, Question
 if TYPE_CHECKING:  # a judge brings an HTTP client, which only judged tasks need
     from evalkit.scoring.judge import Judge, Messages
 
+LETTERS = "ABCDEFGHIJ"
+
 Invalid = Literal["wrong", "excluded", "excluded_if_empty", "random", "random_wrong"]
 
 
@@ -60,7 +62,8 @@ class Choice:
         notes = list(steps)
         gold = self.gold_letter(question)
         if question.gold is not None and gold is None:
-            notes.append("gold is not among the options")
+            beyond = str(question.gold) in LETTERS[: len(question.options)]
+            notes.append("this scorer does not read the gold's letter" if beyond else "gold is not among the options")
         letter, rule = found.value, f"{self.extractor}: {found.rule}"
         if letter is None and self.invalid in ("random", "random_wrong"):
             letter = seeded_choice(question.id, self._draw_from(question, gold))
