@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evalkit.errors import DataError
 from evalkit.tasks._mini.mvbench import CUT, SCENE_S, scenes
@@ -170,6 +172,12 @@ def test_first_word(reply: str, letter: str | None, right: bool) -> None:
     grade = FirstWord().grade(Question("q", "?", ("a cat", "a dog", "a cow"), "B"), reply)
     assert (grade.extracted, grade.score, grade.valid) == (letter, float(right), letter is not None)
     assert grade.values["strict"] == float(letter == "B")
+
+
+@given(st.text())
+def test_no_reply_raises(reply: str) -> None:
+    grade = FirstWord().grade(Question("q", "?", ("a cat", "a dog"), "B"), reply)
+    assert grade.score in (0, 1) and grade.values["strict"] <= grade.score
 
 
 def test_an_answer_that_is_no_candidate_is_never_right(root: Path, tmp_path: Path) -> None:

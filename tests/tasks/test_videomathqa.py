@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evalkit.errors import ConfigError, DataError, SampleError
 from evalkit.scoring.judge import Judge, JudgeSettings
@@ -328,6 +330,25 @@ def test_replies_of_the_judge(tmp_path: Path, endpoint: Any, said: str, letter: 
     says["letter"] = lambda text: said
     grade = judged(url, tmp_path, steps=False).grade(Question("q", "?", tuple("12345"), "B"), "so it is B")
     assert (grade.score, grade.valid) == (float(letter == "B"), letter is not None)
+
+
+class Says(Judge):
+    """A judge that says what it is told to, asking nobody."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def ask(self, messages: Any) -> str:
+        return self.text
+
+
+@given(st.text() | st.text().map(lambda text: f"SCORE_CARD: {text}") | st.sampled_from(["A", CARD, HALF, CARD + "}"]))
+def test_nothing_that_a_judge_says_raises(said: str) -> None:
+    grade = ChainOfThought("ABCDE", True, Says(said)).grade(
+        Question("q", "?", tuple("12345"), "B", meta={"steps": "[]"}), "reply"
+    )
+    assert grade.score in (0, 1) and 0 <= grade.values["steps"] <= 10 and grade.values["unreadable"] in (0, 1)
+    assert grade.extracted in tuple("ABCDE") and (grade.valid or grade.score == 0)
 
 
 def test_without_a_judge_the_answer_waits(root: Path) -> None:
