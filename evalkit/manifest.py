@@ -38,7 +38,7 @@ def write(
         if changed and not force:
             raise RunError(
                 f"{run} was begun with other {' and '.join(changed)} than are here now. Answers of both would be "
-                "mixed: add resume=force to accept that (the manifest keeps both), or name another folder with results=."
+                "mixed: add resume=force to accept that (the manifest keeps both), or name another results=<folder>."
             )
         if changed:
             history.append(before)

@@ -8,14 +8,19 @@ and are written by the one process that started the run.
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evalkit.errors import ConfigError, EvalkitError, ModelError
+from evalkit.errors import ConfigError, EvalkitError, ModelError, RunError
 from evalkit.evaluate import failed
 from evalkit.executors.base import Executor, Job, Worker
+from evalkit.provenance import hardware
 from evalkit.types import Clip, Record
 
 
@@ -60,12 +65,26 @@ def _ray() -> Any:
 
 
 def _start(ray: Any, address: str | None) -> None:
+    """`local` is said aloud: without it Ray takes the cluster that RAY_ADDRESS names, or one it finds."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do anyway; silences its warning
+    own = {"address": "local", "include_dashboard": False}
+    with _own_signals():
+        try:
+            ray.init(**({"address": address} if address else own), log_to_driver=False)
+        except (ConnectionError, ValueError) as error:
+            raise ConfigError(f"executor.address={address}: no Ray cluster answers there ({error}).") from None
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself; here it means what Ctrl-C means."""
+    before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, include_dashboard=False if address is None else None, log_to_driver=False)
-    except ConnectionError as error:
-        raise ConfigError(f"executor.address={address}: no Ray cluster answers there ({error}).") from None
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 class _Queue:
@@ -99,15 +118,21 @@ class _Member:
     """One worker. The model is built with the first clip, so that what is wrong with it is reported as such."""
 
     def __init__(self, job: Job, number: int) -> None:
-        self.job = replace(job, labels=replace(job.labels, worker=f"ray-{number}"))
+        self.job = replace(job, labels=replace(job.labels, worker=_name(number)))
         self.number = number
         self.worker: Worker | None = None
 
-    def work(self, queue: Any) -> Iterator[Record]:
+    def work(self, queue: Any) -> Iterator[Record | dict[str, Any]]:
+        """The machine it runs on, then records."""
         import ray
 
+        yield hardware()
         self.worker = self.worker or Worker(self.job)
         yield from self.worker.answer(iter(lambda: ray.get(queue.take.remote(self.number)), None))
+
+
+def _name(number: int) -> str:
+    return f"ray-{number}"
 
 
 class _Crew:
@@ -116,61 +141,123 @@ class _Crew:
     def __init__(self, ray: Any, settings: Ray, job: Job) -> None:
         self.ray, self.settings, self.job = ray, settings, job
         self.done: set[str] = set()
-        self.deaths: Counter[str] = Counter()
+        self.deaths: Counter[str] = Counter()  # by video
+        self.idle_deaths: Counter[int] = Counter()  # by worker, since its last answer
         self.members: list[Any] = []
+        self.queue: Any = None
 
     def run(self, clips: Sequence[Clip]) -> Iterator[Record]:
+        """Every question once, whatever becomes of the workers."""
         ray = self.ray
-        self.queue = ray.remote(num_cpus=0)(_Queue).remote(clips)
-        gpus = self.settings.gpus_per_worker
-        if gpus is None:
-            gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
-        member = ray.remote(num_cpus=self.settings.cpus_per_worker, num_gpus=gpus, max_restarts=-1)(_Member)
-        self.members = [member.remote(self.job, n) for n in range(min(self.settings.workers, len(clips)))]
+        self._engage(clips)
         streams = {self._begin(n): n for n in range(len(self.members))}
         questions = sum(len(clip.questions) for clip in clips)
-        while streams and len(self.done) < questions:  # some workers may never have found a place
+        while len(self.done) < questions:  # some workers may never have found a place
+            if not streams:
+                streams = self._once_more(clips)
             (ready,), _ = ray.wait(list(streams), num_returns=1, fetch_local=False)
             number = streams.pop(ready)
             try:
-                record = ray.get(next(ready))
+                item = ray.get(next(ready))
             except StopIteration:
                 continue
-            except ray.exceptions.RayActorError:
-                yield from self._recover(number)
+            except ray.exceptions.RayTaskError as error:  # raised by the worker's own code, which goes on to live
+                self._explain(error)
+                raise
+            except ray.exceptions.RayActorError as error:
+                yield from self._recover(number, error)
                 streams[self._begin(number)] = number
                 continue
-            except ray.exceptions.RayTaskError as error:
-                if isinstance(error.cause, EvalkitError):
-                    raise error.cause from None
-                raise
+            except ray.exceptions.ObjectLostError:  # gone with its machine, as the worker will turn out to be
+                streams[ready] = number
+                continue
             streams[ready] = number
-            self.done.add(record.question)
-            yield record
+            if not isinstance(item, Record):
+                self.settings.machines[_name(number)] = item
+            elif item.question not in self.done:
+                self.idle_deaths[number] = 0
+                self.done.add(item.question)
+                yield item
 
     def dismiss(self) -> None:
         """End the workers; a cluster that is not ours gets its place back."""
-        for member in self.members:
-            self.ray.kill(member)
+        for actor in filter(None, [*self.members, self.queue]):
+            self.ray.kill(actor)
+
+    def _engage(self, clips: Sequence[Clip]) -> None:
+        """The queue, on the machine of this command so that no other's loss is the queue's; and the workers."""
+        ray = self.ray
+        gpus = self.settings.gpus_per_worker
+        if gpus is None:
+            gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
+        self._check_room({"CPU": self.settings.cpus_per_worker, "GPU": gpus})
+        affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        here = affinity(ray.get_runtime_context().get_node_id(), soft=False)
+        self.queue = ray.remote(num_cpus=0, scheduling_strategy=here)(_Queue).remote(clips)
+        member = ray.remote(num_cpus=self.settings.cpus_per_worker, num_gpus=gpus, max_restarts=-1)(_Member)
+        self.members = [member.remote(self.job, n) for n in range(min(self.settings.workers, len(clips)))]
+
+    def _check_room(self, wanted: Mapping[str, float]) -> None:
+        """A worker that fits nowhere would be waited for forever."""
+        machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        if any(all(machine.get(what, 0.0) >= n for what, n in wanted.items()) for machine in machines):
+            return
+        there = "; ".join(", ".join(f"{m.get(what, 0.0):g} {what}" for what in wanted) for m in machines)
+        text = (
+            f"executor.cpus_per_worker={wanted['CPU']:g}, executor.gpus_per_worker={wanted['GPU']:g}: no machine has "
+            f"that many (there is: {there})"
+        )
+        if self.settings.address is None:
+            raise ConfigError(f"{text}. Ask for fewer.")
+        print(f"{text}; waiting until one joins the cluster.", file=sys.stderr, flush=True)
 
     def _begin(self, number: int) -> Any:
         return self.members[number].work.options(num_returns="streaming").remote(self.queue)
 
-    def _recover(self, number: int) -> Iterator[Record]:
+    def _explain(self, error: Any) -> None:
+        """Raise what a user can do something about; a programming error stays what it is."""
+        if isinstance(error.cause, EvalkitError):
+            raise error.cause from None
+        if isinstance(error.cause, self.ray.exceptions.RayActorError):
+            raise RunError(
+                "the queue of videos was lost, or the connection to it. The same command continues."
+            ) from None
+
+    def _recover(self, number: int, error: Exception) -> Iterator[Record]:
         """A worker died: Ray restarts it, its unanswered questions go to whoever pulls next. A video that keeps taking
         workers down costs its own questions."""
+        left = list(filter(None, map(self._unanswered, self.ray.get(self.queue.taken_by.remote(number)))))
+        if not left:
+            self._count_idle_death(number, error)
         again = []
-        left = [self._unanswered(clip) for clip in self.ray.get(self.queue.taken_by.remote(number))]
-        for first, clip in zip([True] + [False] * len(left), filter(None, left), strict=False):
-            self.deaths[clip.video.id] += first  # the one it was working on; the others were only being decoded
+        for position, clip in enumerate(left):
+            self.deaths[clip.video.id] += position == 0  # the one it was working on; the others were being decoded
             if self.deaths[clip.video.id] < self.settings.tries:
                 again.append(clip)
                 continue
-            error = ModelError(f"{clip.video.path} ended its worker {self.settings.tries} times.", kind="worker_died")
+            cause = ModelError(f"{clip.video.path} ended its worker {self.settings.tries} times.", kind="worker_died")
             for question in clip.questions:
                 self.done.add(question.id)
-                yield failed(self.job.task, clip, question, error, self.job.labels)
+                yield failed(self.job.task, clip, question, cause, self.job.labels)
         self.ray.get(self.queue.give_back.remote(number, again[::-1]))
+
+    def _count_idle_death(self, number: int, error: Exception) -> None:
+        """A worker that ends before it has taken a video would do so for ever."""
+        self.idle_deaths[number] += 1
+        if self.idle_deaths[number] >= self.settings.tries:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise RunError(
+                f"worker {_name(number)} ended {self.settings.tries} times before it could take a video ({reason}). Is "
+                f"there memory for the model, {self.settings.workers} times? Try executor=local to see its own words."
+            )
+
+    def _once_more(self, clips: Sequence[Clip]) -> dict[Any, int]:
+        """All workers are through, but answers were lost on their way."""
+        self.idle_deaths[-1] += 1
+        if self.idle_deaths[-1] > self.settings.tries:
+            raise RunError("answers keep being lost between Ray's workers and this process. The same command goes on.")
+        self.ray.get(self.queue.give_back.remote(-1, list(filter(None, map(self._unanswered, clips)))))
+        return {self._begin(n): n for n in range(len(self.members))}
 
     def _unanswered(self, clip: Clip) -> Clip | None:
         questions = tuple(q for q in clip.questions if q.id not in self.done)
