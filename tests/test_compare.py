@@ -181,12 +181,18 @@ def test_other_frames_and_other_prompts_show_in_the_records(tmp_path: Path) -> N
     b = Made(LVBench(), settings(256, sparse=True), "videoxl2", 0.2, 2)
     asked = [replace(r, prompt_sha256="1" * 64) for r in simulate(a, SHAPE)]
     said = [replace(r, prompt_sha256=("1" if i % 3 else "2") * 64) for i, r in enumerate(simulate(b, SHAPE))]
+    for run in (asked, said):
+        for record in run:
+            assert record.sampling is not None
+            size = 7 if run is said and record.video == "video_003" else 5
+            record.sampling = {**record.sampling, "file": {"size": size}}
     for record in said[:6]:
         assert record.sampling is not None
         record.sampling = {**record.sampling, "indices": [i + 1 for i in record.sampling["indices"]]}
     notes = study([write_records(tmp_path, a, asked), write_records(tmp_path, b, said)]).notes
     assert "A and B: the prompt is another on 80 of 240 questions" in notes
     assert "A and B: other frames were seen of 1 of 40 videos" in notes
+    assert "A and B: other files were read of 1 of 40 videos" in notes
 
 
 # Mistakes: one message, exit code 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -171,19 +172,29 @@ def _evidence(a: Side, b: Side, shared: Sequence[tuple[Record, Record]]) -> list
     """Whether the questions were asked alike: the same words, the same frames."""
     asked = [(x.prompt_sha256, y.prompt_sha256) for x, y in shared if x.prompt_sha256 and y.prompt_sha256]
     seen = {(x.video, _frames(x), _frames(y)) for x, y in shared if x.sampling and y.sampling}
+    read = {(x.video, _file(x), _file(y)) for x, y in shared if _file(x) and _file(y)}
     other_words = sum(x != y for x, y in asked)
     other_frames = sum(x != y for _, x, y in seen)
+    other_files = sum(x != y for _, x, y in read)
     notes = []
     if other_words:
         notes.append(f"{a.letter} and {b.letter}: the prompt is another on {other_words} of {len(asked)} questions")
     if other_frames:
         notes.append(f"{a.letter} and {b.letter}: other frames were seen of {other_frames} of {len(seen)} videos")
+    if other_files:
+        notes.append(f"{a.letter} and {b.letter}: other files were read of {other_files} of {len(read)} videos")
     return notes
 
 
 def _frames(record: Record) -> tuple[int, ...]:
     sampling: Mapping[str, Any] = record.sampling or {}
     return tuple(sampling.get("indices") or ())
+
+
+def _file(record: Record) -> str:
+    """What identifies the video's file, where the record says it."""
+    file = (record.sampling or {}).get("file")
+    return json.dumps(file, sort_keys=True) if file else ""
 
 
 def _changed(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[str], list[str]]:

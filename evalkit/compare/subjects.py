@@ -17,7 +17,16 @@ NOTED = ("packages", "hardware", "limit")
 (runs under another limit have other questions of the same data; only shared ones are compared)."""
 
 _CHECKPOINT = ("model.checkpoint", "model.revision", "model.dtype")
-_IGNORED = ("model.name", "task.name", "weights.files", "data.root", "data.source", "code.dirty", "code.revision")
+_IGNORED = (
+    "model.name",
+    "task.name",
+    "weights.files",
+    "data.root",
+    "data.source",
+    "code.dirty",
+    "code.revision",
+    "decoder.backend",
+)
 _NAMES = {
     "frames": "the frames",
     "checkpoint": "the checkpoint",
@@ -70,7 +79,11 @@ def warning(found: Sequence[Differing]) -> str | None:
 def _facts(entry: Entry) -> dict[str, Any]:
     """Everything a run rests on, by dotted key."""
     manifest: Mapping[str, Any] = entry.manifest
-    parts = {name: manifest[name] for name in ("code", "weights", "data", "packages", "hardware") if manifest.get(name)}
+    parts = {
+        name: manifest[name]
+        for name in ("code", "weights", "data", "packages", "decoder", "hardware")
+        if manifest.get(name)
+    }
     facts = flatten({**entry.identity, **parts, "limit": entry.limit})
     facts.setdefault("model.id", entry.summary["model"])
     facts.setdefault("task.protocol", entry.protocol)
@@ -90,6 +103,8 @@ def _subject(key: str, everything: Sequence[Mapping[str, Any]], other_models: bo
         return "model" if other_models else "checkpoint" if first == "weights" else "replies"
     if key == "task.protocol":
         return "protocol"
+    if key == "decoder.ffmpeg":
+        return "packages"
     if first == "source":
         return "data"
     return "replies" if first == "rescored_from" else first

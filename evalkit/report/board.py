@@ -64,7 +64,10 @@ class Cell:
             tags.append((f"first {entry.limit}", "limited on purpose: only the first questions were asked"))
         if entry.below_coverage:
             tags.append(
-                ("below coverage", f"{scores.n_failed} questions failed, {scores.n} of {scores.n_expected} were asked")
+                (
+                    "below coverage",
+                    f"{scores.n - scores.n_failed} of {scores.n_expected} questions were answered and graded",
+                )
             )
         return tags
 

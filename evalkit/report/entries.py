@@ -53,7 +53,10 @@ class Entry:
 
     @property
     def remarks(self) -> list[str]:
-        return [*self.summary["remarks"], *([self.unranked] if self.unranked else [])]
+        remarks = list(self.summary["remarks"])
+        if self.manifest.get("history"):
+            remarks.append("continued after its code, weights or questions had changed (resume=force)")
+        return [*remarks, self.unranked] if self.unranked else remarks
 
     @property
     def efficiency(self) -> Mapping[str, Any]:

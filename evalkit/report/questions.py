@@ -14,11 +14,12 @@ MARKS = {
     "wrong": "wrong",
     "unread": "reply not read",
     "failed": "failed",
+    "waiting": "waits for its judge",
     "dropped": "not scored",
 }
 """What can be said of an answer, and how it is written."""
 
-SIGNS = {"right": "✓", "partly": "◐", "wrong": "✗", "unread": "?", "failed": "!", "dropped": "–"}
+SIGNS = {"right": "✓", "partly": "◐", "wrong": "✗", "unread": "?", "failed": "!", "waiting": "…", "dropped": "–"}
 """The same in one character, for where colour alone would have to say it."""
 
 _SPECIAL = re.compile(r"<\|[^|>]*\|>|<(?:video|image)>")
@@ -27,7 +28,7 @@ _SPECIAL = re.compile(r"<\|[^|>]*\|>|<(?:video|image)>")
 def mark(record: Record) -> str:
     """A key of MARKS."""
     if record.status != "ok":
-        return "failed"
+        return "waiting" if record.status == "ungraded" else "failed"
     if not record.valid and not record.score:
         return "unread"
     if record.score is None:

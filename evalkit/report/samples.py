@@ -30,7 +30,7 @@ MOST_OTHERS = 10
 """Other runs that a run's pages show beside it: those of the same benchmark and split, best first."""
 
 _STAGES = {"video_decode": "video decoding", "generate": "token generation"}
-_CODES = {"right": "1", "partly": "p", "wrong": "0", "unread": "u", "failed": "f", "dropped": "d"}
+_CODES = {"right": "1", "partly": "p", "wrong": "0", "unread": "u", "failed": "f", "waiting": "w", "dropped": "d"}
 
 
 @dataclass(frozen=True)

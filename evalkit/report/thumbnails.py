@@ -20,6 +20,9 @@ HEIGHT = 72
 """Of a thumbnail, in pixels; its width follows the picture's, between half and twice that."""
 
 
+_SEAM = (128, 128, 128)
+
+
 @dataclass
 class Strips:
     """Makes strips below `folder`, each once for all runs that saw the same frames. `number` thumbnails a strip; 0:
@@ -92,8 +95,8 @@ def _write(file: Path, video: Video, indices: list[int]) -> None:
         raise VideoError(f"{video.path} cannot be read again ({error})", "damaged") from None
     height, width = frames[distinct[0]].shape[:2]
     size = (min(max(round(HEIGHT * width / height), HEIGHT // 2), 2 * HEIGHT), HEIGHT)
-    strip = Image.new("RGB", (size[0] * len(indices), size[1]))
+    strip = Image.new("RGB", (size[0] * len(indices), size[1]), _SEAM)
     for i, index in enumerate(indices):
-        strip.paste(Image.fromarray(frames[index]).resize(size), (i * size[0], 0))
+        strip.paste(Image.fromarray(frames[index]).resize((size[0] - 1, size[1])), (i * size[0], 0))
     file.parent.mkdir(parents=True, exist_ok=True)
     strip.save(file, quality=72, optimize=True)

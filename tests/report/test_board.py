@@ -104,6 +104,14 @@ def test_a_task_of_an_unlisted_plugin_is_shown_but_not_ranked(tmp_path: Path) ->
     assert sum(c.rank is not None for c in board.cells) == 2
 
 
+def test_a_run_that_was_continued_by_force_says_so(tmp_path: Path) -> None:
+    run = write_run(tmp_path, made(), OF_LVBENCH)
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**manifest, "history": [manifest]}))
+    board = build(collect(tmp_path).entries)
+    assert any("resume=force" in remark for remark in board.remarks) and board.cells[0].remarks
+
+
 # Names
 
 

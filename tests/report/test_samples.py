@@ -38,6 +38,7 @@ def test_marks(record: Record) -> None:
     assert mark(replace(record, score=0.0, valid=False)) == "unread"
     assert mark(replace(record, score=None)) == "dropped"
     assert mark(replace(record, status="failed", score=None)) == "failed"
+    assert mark(replace(record, status="ungraded", score=None)) == "waiting"
 
 
 def test_the_question_is_found_in_its_prompt(record: Record) -> None:

@@ -1,7 +1,7 @@
 "use strict";
 // Filters of the list. The list itself is in the page: without this script it can be read as it stands.
 
-const WORDS = { 1: "right", p: "partly", 0: "wrong", u: "unread", f: "failed", d: "dropped", "-": "" };
+const WORDS = { 1: "right", p: "partly", 0: "wrong", u: "unread", f: "failed", w: "waiting", d: "dropped", "-": "" };
 const marks = JSON.parse(document.getElementById("marks").textContent);
 const form = document.getElementById("filters");
 const rows = [...document.querySelectorAll(".list tbody tr")];
