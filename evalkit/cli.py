@@ -8,8 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from evalkit import CONFIGS
-from evalkit.compose import GROUPS, check_names, choices, compose, require
-from evalkit.errors import EvalkitError
+from evalkit.compose import GROUPS, cells, check_names, choices, compose, require
+from evalkit.errors import ConfigError, EvalkitError
 
 _EMBEDDED = "experiment=embedded"
 
@@ -26,6 +26,7 @@ Examples
   python -m evalkit                                              the embedded demo: miniature data, miniature model
   python -m evalkit task=mlvu model=videoxl2                     the real evaluation
   python -m evalkit -m task=lvbench model=videoxl2 model.bilevel_decode.compression=2,4,8
+  python -m evalkit task=lvbench model=videoxl2 dry_run=true     tokens, KV bytes and time it would take
 
 See also  python -m evalkit.doctor | fetch | report | compare | rescore | import_log  (each with --help)
 Exit code 0: every question asked and graded. 1: a mistake in the command or the data. 3: below min_coverage.
@@ -82,6 +83,22 @@ def check(argv: Sequence[str]) -> None:
         return  # groups that only Hydra can see: it reports on them itself
     require([] if "experiment" in given else ["task", "model"], given, dirs)
     compose(overrides, dirs)
+    _check_cells(overrides, dirs)
+
+
+def _check_cells(overrides: Sequence[str], dirs: Sequence[Path]) -> None:
+    """What is wrong with any cell of a sweep is said before the first one starts."""
+    sweep = cells(overrides, dirs)
+    if len(sweep) < 2:
+        return
+    from evalkit import job
+
+    for cell in sweep:
+        try:
+            job.plan(compose(cell, dirs))
+        except ConfigError as error:
+            changed = [override for override in cell if override not in overrides]
+            raise ConfigError(f"{' '.join(changed)}: {error} No cell of the sweep was started.") from None
 
 
 def fail(error: EvalkitError) -> int:

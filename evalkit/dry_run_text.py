@@ -34,7 +34,8 @@ def show_sweep(cells: Sequence[dict[str, Any]]) -> None:
     common = set.intersection(*(set(cell["overrides"]) for cell in done))
     forecasts = [cell["forecast"] for cell in done]
     body = [
-        [" ".join(o for o in cell["overrides"] if o not in common) or "-", *_columns(cell["forecast"])] for cell in done
+        [" ".join(o.removeprefix("model.") for o in cell["overrides"] if o not in common), *_columns(cell["forecast"])]
+        for cell in done
     ]
     questions, hours = sum(f["questions"] for f in forecasts), sum(f["hours"]["total"] for f in forecasts)
     operations = sum(sum(f["flops"].values()) for f in forecasts)
@@ -43,7 +44,7 @@ def show_sweep(cells: Sequence[dict[str, Any]]) -> None:
     if console.is_terminal:
         table = Table(title="dry run of the sweep", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         for i, name in enumerate(_HEADER):
-            table.add_column(name, justify="right" if i else "left")
+            table.add_column(name, justify="right" if i else "left", overflow="fold")
         for row in body:
             table.add_row(*row)
         console.print(table)
@@ -96,7 +97,7 @@ def lines(f: dict[str, Any]) -> Rows:
 def _model_lines(f: dict[str, Any]) -> Rows:
     used = ""
     if f["kv_bytes_used"] is not None:
-        used = f"; used by a question {size(f['kv_bytes_used'])}, {f['kv_used_share']:.3f} of its own"
+        used = f"; used by a question {size(f['kv_bytes_used'])}, {f['kv_used_share']:.3f} of its video's"
     parts = ", ".join(f"{name} {_flops(count)}" for name, count in f["flops"].items())
     rows = [
         (
