@@ -65,8 +65,8 @@ class Filler:
             return False
         stream.promise(stored.plan, stored.decoder, 0.0)
         try:
-            for position, frame in enumerate(stored.frames()):
-                stream.put(position, frame, 0.0)
+            for position, (frame, checksum) in enumerate(stored.frames()):
+                stream.put(position, frame, checksum, 0.0)
         except DamagedEntry:
             self._store.drop(key)
             return False
@@ -83,8 +83,8 @@ class Filler:
                 message, frame = worker.receive(self._settings.timeout_s)
                 if frame is not None:
                     if entry is not None:
-                        entry.add(frame)
-                    if not stream.put(position, frame, message["seconds"]):
+                        entry.add(frame, message["crc32"])
+                    if not stream.put(position, frame, message["crc32"], message["seconds"]):
                         raise _disagree(job, f"frame {stream.plan.indices[position]}", after)
                     position += 1
                 elif message["type"] == "plan":

@@ -16,7 +16,7 @@ import evalkit
 
 from .info import BackendFailed
 from .stream import Closed, QueuedStream
-from .wire import Hangup, Silence, receive
+from .wire import Garbled, Hangup, Silence, receive
 
 PARENT_FOLDER = os.fspath(os.path.dirname(os.path.dirname(os.path.abspath(evalkit.__file__))))  # noqa: PTH100, PTH120
 
@@ -68,6 +68,9 @@ class Worker:
         except Silence:
             self.end()
             raise WorkerSilent(f"no progress in {timeout_s:g} s") from None
+        except Garbled:
+            self.end()
+            raise WorkerDied("what its process sent cannot be read") from None
         except Hangup:
             raise self._died() from None
 

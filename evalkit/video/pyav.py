@@ -24,7 +24,7 @@ from evalkit.errors import VideoError
 from .index import Progress, build_index, opened
 from .info import FETCH_AGAIN, silent
 
-READ_ON = 16
+READ_ON = 2
 """Packets that are cheaper to read through than to seek across (measured by benchmarks/video_decoding.py)."""
 
 SKIPS_EXACTLY = ("h264", "hevc")

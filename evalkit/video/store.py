@@ -150,15 +150,15 @@ class StoredFrames:
             file.close()
             raise DamagedEntry from None
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """uint8 `[height, width, 3]` in plan order."""
+    def frames(self) -> Iterator[tuple[np.ndarray, int]]:
+        """uint8 `[height, width, 3]` in plan order, each with its CRC-32."""
         with self._file as file:
             for _ in range(len(self.plan)):
                 (checksum,) = CHECKSUM.unpack(file.read(CHECKSUM.size))
                 frame = np.frombuffer(file.read(int(np.prod(self._shape))), np.uint8).reshape(self._shape)
                 if zlib.crc32(frame.data) != checksum:
                     raise DamagedEntry
-                yield frame
+                yield frame, checksum
 
 
 class NewEntry:
@@ -169,8 +169,8 @@ class NewEntry:
         self._file: IO[bytes] | None = None
         self._missing = len(plan)
 
-    def add(self, frame: np.ndarray) -> None:
-        """The next frame. A full or failing disk costs the entry, with a warning, never the run."""
+    def add(self, frame: np.ndarray, checksum: int) -> None:
+        """The next frame and its CRC-32. A full or failing disk costs the entry, with a warning, never the run."""
         if not self._missing:
             return
         try:
@@ -180,7 +180,7 @@ class NewEntry:
                     return
                 self._file = tempfile.NamedTemporaryFile(dir=self._store.folder, suffix=".part", delete=False)  # noqa: SIM115
                 self._file.write(self._header(frame.shape))
-            self._file.write(CHECKSUM.pack(zlib.crc32(frame.data)))
+            self._file.write(CHECKSUM.pack(checksum))
             self._file.write(frame.data)
             self._missing -= 1
             if not self._missing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import zlib
 from collections import deque
 from collections.abc import Iterator
 
@@ -88,10 +87,9 @@ class QueuedStream:
             self._changed.notify_all()
             return True
 
-    def put(self, position: int, frame: np.ndarray, seconds: float) -> bool:
-        """Add frame number `position` of the plan, waiting for room. One that was given before is compared instead
-        (False: it differs). Raises Closed."""
-        checksum = zlib.crc32(frame.data)
+    def put(self, position: int, frame: np.ndarray, checksum: int, seconds: float) -> bool:
+        """Add frame number `position` of the plan, waiting for room; `checksum` is its CRC-32. One that was given before
+        is compared by it instead (False: it differs). Raises Closed."""
         with self._changed:
             self._decode_seconds += seconds
             if position < len(self._checksums):

@@ -9,7 +9,9 @@ import json
 import os
 import select
 import struct
+import threading
 import time
+import zlib
 from typing import IO, Any
 
 import numpy as np
@@ -28,32 +30,60 @@ class Hangup(Exception):
     """The other side is gone."""
 
 
-def send(pipe: IO[bytes], message: dict[str, Any], frame: np.ndarray | None = None) -> None:
-    """Raises BrokenPipeError."""
-    if frame is not None:
-        message = {**message, "shape": frame.shape}
-    body = json.dumps(message).encode()
-    _write(pipe, LENGTH.pack(len(body)) + body)
-    if frame is not None:
-        _write(pipe, np.ascontiguousarray(frame).data.cast("B"))
+class Garbled(Exception):
+    """What came is no message."""
 
 
-def _write(pipe: IO[bytes], data: bytes | memoryview) -> None:
-    rest = memoryview(data)
-    while len(rest):
-        rest = rest[pipe.write(rest) :]
+class Sender:
+    """The worker's end. Threads may send at the same time: a message is written whole."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+        self._last_sign_of_life = time.monotonic()
+
+    def send(self, message: dict[str, Any], frame: np.ndarray | None = None) -> None:
+        """Raises BrokenPipeError when nobody listens any more."""
+        if frame is not None:
+            frame = np.ascontiguousarray(frame)
+            message = {**message, "shape": frame.shape, "crc32": zlib.crc32(frame.data)}
+        body = json.dumps(message).encode()
+        with self._lock:
+            self._write(LENGTH.pack(len(body)) + body)
+            if frame is not None:
+                self._write(frame.data.cast("B"))
+
+    def alive(self) -> None:
+        """Say that work goes on, at most once a second."""
+        now = time.monotonic()
+        if now - self._last_sign_of_life > 1.0:
+            self._last_sign_of_life = now
+            self.send({"type": "alive"})
+
+    def _write(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data)
+        while len(rest):
+            rest = rest[self._pipe.write(rest) :]
 
 
 def receive(pipe: IO[bytes], timeout_s: float | None = None) -> tuple[dict[str, Any], np.ndarray | None]:
-    """The next message, and the frame that came with it. Raises Silence when no byte comes for `timeout_s`, Hangup."""
+    """The next message, and the frame that came with it. Raises Silence when no byte comes for `timeout_s`, Hangup or
+    Garbled."""
     (length,) = LENGTH.unpack(_read(pipe, bytearray(LENGTH.size), timeout_s))
     if length > LONGEST:
-        raise Hangup
-    message = json.loads(bytes(_read(pipe, bytearray(length), timeout_s)))
+        raise Garbled
+    try:
+        message = json.loads(bytes(_read(pipe, bytearray(length), timeout_s)))
+    except ValueError:
+        raise Garbled from None
+    if not isinstance(message, dict):
+        raise Garbled
     if "shape" not in message:
         return message, None
     frame = np.empty(message["shape"], np.uint8)
     _read(pipe, frame.data.cast("B"), timeout_s)
+    if zlib.crc32(frame.data) != message["crc32"]:
+        raise Garbled
     return message, frame
 
 
@@ -81,17 +111,3 @@ def plan_from(fields: dict[str, Any]) -> FramePlan:
         frame_count=fields["frame_count"],
         rule=fields["rule"],
     )
-
-
-class Heartbeat:
-    """Says that work goes on, at most once a second."""
-
-    def __init__(self, pipe: IO[bytes]) -> None:
-        self._pipe = pipe
-        self._last = time.monotonic()
-
-    def __call__(self) -> None:
-        now = time.monotonic()
-        if now - self._last > 1.0:
-            self._last = now
-            send(self._pipe, {"type": "alive"})

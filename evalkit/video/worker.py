@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from queue import Queue, SimpleQueue
-from typing import IO, Any
+from typing import Any
 
 import av
 import numpy as np
@@ -26,24 +26,25 @@ from evalkit.errors import EvalkitError, VideoError
 from evalkit.types import FramePlan, FrameRequest, Splice
 
 from .decord import DecordDecoder
+from .index import Progress
 from .info import Decoder
 from .pictures import PictureFolder
 from .pyav import PyAVDecoder
 from .sampling import RESAMPLING, sample
 from .splice import SplicedVideo
-from .wire import Heartbeat, send
+from .wire import Sender
 
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the reader's business
-    pipe = os.fdopen(os.dup(1), "wb", buffering=0)
+    sender = Sender(os.fdopen(os.dup(1), "wb", buffering=0))
     os.dup2(2, 1)  # whatever a decoder prints must not get between the messages
     av.logging.set_level(None)
     jobs: SimpleQueue[dict[str, Any]] = SimpleQueue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     try:
         while True:
-            serve(jobs.get(), pipe)
+            serve(jobs.get(), sender)
     except BrokenPipeError:
         os._exit(0)
 
@@ -54,32 +55,30 @@ def _listen(jobs: SimpleQueue[dict[str, Any]]) -> None:
     os._exit(0)  # even in the middle of a decoder that hangs
 
 
-def serve(job: dict[str, Any], pipe: IO[bytes]) -> None:
+def serve(job: dict[str, Any], sender: Sender) -> None:
     """Answer a job with its plan, its frames and an end; or with an error at any point."""
     try:
-        _decode(job, pipe)
+        _decode(job, sender)
     except EvalkitError as error:
-        send(pipe, {"type": "error", "final": True, "kind": getattr(error, "kind", "failed"), "message": str(error)})
+        sender.send({"type": "error", "final": True, "kind": getattr(error, "kind", "failed"), "message": str(error)})
     except BrokenPipeError:
         raise
     except Exception as error:  # what a decoder may raise is not known; the reader marks it and tries the other one
         text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        send(pipe, {"type": "error", "final": False, "kind": "damaged", "message": text})
+        sender.send({"type": "error", "final": False, "kind": "damaged", "message": text})
 
 
-def _decode(job: dict[str, Any], pipe: IO[bytes]) -> None:
-    alive = Heartbeat(pipe)
+def _decode(job: dict[str, Any], sender: Sender) -> None:
     started = time.perf_counter()
     path = Path(job["path"])
     request = FrameRequest(**{**job["request"], "size": tuple(job["request"]["size"] or ()) or None})
-    backend: Decoder = _opened(path, job, alive)
+    backend: Decoder = _opened(path, job, sender.alive)
     if job["splice"]:
         spliced = SplicedVideo(path, backend, _splice(job["splice"]), request)
         backend, plan = spliced, spliced.plan
     else:
         plan = plan_for(path, backend, request, job["start_s"], job["end_s"])
-    send(
-        pipe,
+    sender.send(
         {
             "type": "plan",
             "decoder": backend.name,
@@ -99,33 +98,41 @@ def _decode(job: dict[str, Any], pipe: IO[bytes]) -> None:
         shape = frame.shape
         seconds = time.perf_counter() - started
         for _ in range(plan.indices.count(index)):
-            send(pipe, {"type": "frame", "seconds": seconds}, frame)
+            sender.send({"type": "frame", "seconds": seconds}, frame)
             seconds = 0.0
         started = time.perf_counter()
     backend.close()
-    send(pipe, {"type": "end"})
+    sender.send({"type": "end"})
 
 
 def ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     """The same frames, taken in a thread of their own: one is decoded while the one before is resized and sent."""
     ready: Queue[np.ndarray | BaseException | None] = Queue(maxsize=2)
+    unwanted = threading.Event()
 
     def take() -> None:
         try:
             for frame in frames:
                 ready.put(frame)
+                if unwanted.is_set():
+                    return
             ready.put(None)
         except BaseException as error:
             ready.put(error)
 
     threading.Thread(target=take, daemon=True).start()
-    while (item := ready.get()) is not None:
-        if isinstance(item, BaseException):
-            raise item
-        yield item
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        unwanted.set()
+        while not ready.empty():
+            ready.get_nowait()
 
 
-def _opened(path: Path, job: dict[str, Any], alive: Heartbeat) -> Decoder:
+def _opened(path: Path, job: dict[str, Any], alive: Progress) -> Decoder:
     if path.is_dir():
         return PictureFolder(path, job["fps"])
     return (PyAVDecoder if job["backend"] == "pyav" else DecordDecoder)(path, job["threads"], alive)
