@@ -53,6 +53,14 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """Whoever waits for it finds it dead."""
+        self._process.kill()
+
     def start(self, job: dict[str, Any]) -> None:
         """Hand over a job; `idle` is to be set when its last message has come."""
         self.idle = False
@@ -105,6 +113,8 @@ class WorkerPool:
         with self._lock:
             if self._closed:
                 raise Closed
+            while self._idle and not self._idle[-1].alive:  # killed for memory, say, between two videos
+                self._idle.pop().end()
             worker = self._busy[stream] = self._idle.pop() if self._idle else Worker()
             return worker
 
@@ -122,11 +132,12 @@ class WorkerPool:
             return [worker.pid for worker in self._busy.values()]
 
     def close(self) -> None:
-        """End all workers and close their streams."""
+        """End all workers, also those that hang, and close their streams."""
         with self._lock:
             self._closed = True
-            streams, idle, self._idle = list(self._busy), self._idle, []
-        for stream in streams:
+            busy, idle, self._idle = list(self._busy.items()), self._idle, []
+        for stream, worker in busy:
             stream.close()
+            worker.kill()
         for worker in idle:
             worker.end()

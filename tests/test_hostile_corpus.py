@@ -1,0 +1,206 @@
+"""A whole run over files of every awkward kind: right frames or a marked record, and nothing else is harmed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from evalkit import CONFIGS, job
+from evalkit.compose import compose
+from evalkit.runs import read_records
+from evalkit.scoring.grade import Choice
+from evalkit.scoring.summary import Mean
+from evalkit.task import Protocol, Split, Task
+from evalkit.testing import Constant, _ConstantModel
+from evalkit.types import Clip, Context, Question, Record, Video
+from tests.helpers import CONF, only_run, stable, toy_arguments
+from tests.toy import write_toy
+from tests.video.corpus import BROKEN, SOUND, Corpus, encode
+
+ASKED = 2
+CAUSES = {name: kind for name, (kind, _) in BROKEN.items()} | {
+    "folder.mp4": "empty"
+}  # of pictures, of which it has none
+
+
+@dataclass
+class Files(Task):
+    """Every file of a folder, with two questions each."""
+
+    split: str = "all"
+    only: tuple[str, ...] = ()
+
+    name = "files"
+    benchmark = "Files"
+    splits: ClassVar = {"all": Split()}
+    protocols: ClassVar = {
+        "official": Protocol(
+            "tests", lambda clip, question, plan: question.text, Choice("lmms_eval"), (Mean("accuracy"),)
+        )
+    }
+
+    def load(self, root: Path) -> Iterator[Clip]:
+        for name in self.only:
+            questions = tuple(Question(f"{name} {q}", "How bright is it?", gold="A") for q in range(ASKED))
+            yield Clip(Video(name, root / name), questions)
+
+
+def run(task: Task, data: Path, results: Path, *more: str, model: Constant | None = None) -> tuple[int, list[Record]]:
+    """The exit code and the records of one run."""
+    plan = job.plan(compose(toy_arguments(data, results, *more), [CONFIGS, CONF]), "constant")
+    plan.task = task
+    plan.model = model or plan.model
+    code = job.run(plan)
+    return code, read_records(only_run(results))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return Corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def brightness(frames: list[np.ndarray]) -> float:
+    small = [Image.fromarray(frame).resize((32, 32), Image.Resampling.BICUBIC) for frame in frames]
+    return float(np.mean([np.asarray(image).mean() for image in small]))
+
+
+def test_every_file_gives_right_frames_or_a_marked_record(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = (*SOUND, *BROKEN)
+    assert len(names) >= 40 and len(BROKEN) >= 14
+    for name in names:
+        assert corpus[name]  # made
+    task = Files(only=names, allow_missing=True)
+    code, records = run(task, corpus.folder, tmp_path, "model.reply=brightness", "model.frames=16", "video.workers=2")
+    said = capsys.readouterr().err
+    assert code == 3
+    assert [r.question for r in records] == [f"{name} {q}" for name in names for q in range(ASKED)]
+    for record in records:
+        if record.video in SOUND:
+            assert record.status == "ok" and record.sampling is not None, record.error
+            frames = corpus.frames(record.video)
+            seen = [frames[i] for i in record.sampling["indices"]]
+            assert record.reply == f"{brightness(seen):.3f}", record.video
+            assert record.sampling["file"]["bytes"] == corpus[record.video].stat().st_size
+        else:
+            assert (record.status, record.reply, record.score, record.valid) == ("failed", None, None, False)
+            assert record.error is not None and record.error["kind"] == CAUSES[record.video], record.error
+            assert str(corpus.folder / record.video) in record.error["message"]
+    share = f"{100 * len(SOUND) / len(names):.1f}%"
+    assert f"below coverage: {share}" in said
+    assert share in next(line for line in said.splitlines() if "accuracy" in line)
+    assert "Traceback" not in said and "warning" not in said
+
+
+def test_broken_videos_earn_nothing_by_guessing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_toy(tmp_path / "data", videos=10, questions=3)
+    task_words = ["task.allow_missing=true"]
+    code = job.run(job.plan(compose(toy_arguments(data, tmp_path / "whole", *task_words), [CONFIGS, CONF]), "constant"))
+    assert code == 0
+    whole = stable(only_run(tmp_path / "whole") / "records.jsonl")
+    (data / "videos" / "v4.mp4").write_bytes((data / "videos" / "v4.mp4").read_bytes()[:300])
+    capsys.readouterr()
+    code = job.run(job.plan(compose(toy_arguments(data, tmp_path / "r", *task_words), [CONFIGS, CONF]), "constant"))
+    assert code == 3
+    rows = stable(only_run(tmp_path / "r") / "records.jsonl")
+    assert [row for row in rows if row["video"] != "v4.mp4"] == [
+        {**row, "run": rows[0]["run"]} for row in whole if row["video"] != "v4.mp4"
+    ]
+    right = sum(row["score"] for row in whole if row["video"] != "v4.mp4")
+    scores = json.loads((only_run(tmp_path / "r") / "summary.json").read_text())["scores"]
+    assert scores["coverage"] == pytest.approx(0.9)
+    assert scores["headline"]["value"] == pytest.approx(100 * right / 30)  # wrong, not left out and not guessed
+    assert scores["headline"]["answered"] == pytest.approx(100 * right / 27)
+    said = capsys.readouterr().err
+    line = next(line for line in said.splitlines() if line.lstrip(" │┃|").startswith("accuracy"))
+    assert f"{100 * right / 30:.2f}" in line and f"{100 * right / 27:.2f}" in line and "90.0%" in line
+
+
+@dataclass
+class Saboteur(Constant):
+    """Sends `sign` to all decoding processes whenever it has a frame of `victim` in its hands, `times` times."""
+
+    victim: str = ""
+    sign: int = int(signal.SIGKILL)
+    times: int = 1
+
+    def build(self) -> _ConstantModel:
+        return _SaboteurModel(self)
+
+
+class _SaboteurModel(_ConstantModel):
+    def prefill(self, context: Context):
+        if context.video.id == self.settings.victim:
+            context.frames.batches = self.disturbed(context.frames.batches)
+        return super().prefill(context)
+
+    def disturbed(self, batches):
+        def one_by_one(size: int) -> Iterator[np.ndarray]:
+            for number, frame in enumerate(batches(1)):
+                if number < self.settings.times:
+                    for child in psutil.Process().children():
+                        if child.cmdline()[1:3] == ["-m", "evalkit.video.worker"]:
+                            os.kill(child.pid, self.settings.sign)
+                yield frame
+
+        return one_by_one
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("three")
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        encode(folder / name, count=40, size=(480, 640), options={"preset": "ultrafast", "g": "10"})
+    return folder
+
+
+NAMES = ("a.mp4", "b.mp4", "c.mp4")
+SMALL_QUEUE = ("video.workers=1", "video.queue_mb=2")  # less than two frames of 512 x 512: decoding waits for the model
+LOOK = {"reply": "brightness", "frames": 12, "size": 512}
+
+
+@pytest.mark.parametrize(
+    ("sign", "cause"), [(signal.SIGKILL, "killed by signal 9"), (signal.SIGSTOP, "no progress in 4 s")]
+)
+def test_a_decoder_that_dies_or_hangs_is_replaced_once_and_said(
+    three: Path, tmp_path: Path, sign: signal.Signals, cause: str
+) -> None:
+    words = (*SMALL_QUEUE, "video.timeout_s=4")
+    task = Files(only=NAMES)
+    code, calm = run(task, three, tmp_path / "calm", *words, model=Constant(**LOOK))
+    assert code == 0
+    began = time.monotonic()
+    code, records = run(task, three, tmp_path / "r", *words, model=Saboteur(**LOOK, victim="b.mp4", sign=int(sign)))
+    assert time.monotonic() - began < 60
+    assert code == 0
+    assert [r.reply for r in records] == [r.reply for r in calm]
+    for record in records:
+        assert record.sampling is not None
+        decoder = record.sampling["decoder"]
+        if record.video == "b.mp4":
+            assert decoder.startswith("decord ") and decoder.count("failed") == 1 and cause in decoder
+        else:
+            assert decoder.startswith("pyav ") and "failed" not in decoder
+
+
+def test_a_video_that_kills_every_decoder_costs_itself(three: Path, tmp_path: Path) -> None:
+    model = Saboteur(**LOOK, victim="b.mp4", times=99)
+    code, records = run(Files(only=NAMES), three, tmp_path, *SMALL_QUEUE, model=model)
+    assert code == 3
+    assert [r.status for r in records] == ["ok", "ok", "failed", "failed", "ok", "ok"]
+    error = records[2].error
+    assert error is not None and error["kind"] == "decoder_crash"
+    assert "pyav failed" in error["message"] and "decord failed" in error["message"]
+    assert records[5].sampling is not None and records[5].sampling["decoder"].startswith("pyav ")
