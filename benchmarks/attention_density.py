@@ -4,20 +4,16 @@ saves of the released model's prefill.
     python benchmarks/attention_density.py
 
 Closed form, checked against a brute-force count of the mask where that is small. The rows are the settings of the
-published evaluation (github.com/VectorSpaceLab/Video-XL, Video-XL-2/eval) and two longer videos. A question of 150 tokens
-behind the video is counted in the density, as its rows are dense.
+published evaluation (github.com/VectorSpaceLab/Video-XL, Video-XL-2/eval) and two longer videos. A question of 150
+tokens behind the video is counted in the density, as its rows are dense.
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from bench import table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.bench import table  # noqa: E402
-from evalkit.models.shared.cost import LanguageSize, VisionSize, attention_density, causal_pairs  # noqa: E402
-from evalkit.models.shared.layout import Chunked, Full, Layout  # noqa: E402
+from evalkit.models.shared.cost import LanguageSize, VisionSize, attention_density, causal_pairs
+from evalkit.models.shared.layout import Chunked, Full, Layout
 
 LANGUAGE = LanguageSize(3584, 18944, 28, 28, 4, 128, 152064)
 VISION = VisionSize(1152, 4304, 26, 729, 588, 576, 3584)
@@ -64,7 +60,18 @@ def main() -> None:
         tera = f"{VISION.frames(frames) / 1e12:.0f}", f"{dense / 1e12:.0f}", f"{sparse / 1e12:.0f}"
         kv = f"{LANGUAGE.kv_bytes(layout.length, 2) / 2**30:.2f}"
         rows.append((name, frames, policy, layout.length, f"{density:.3f}", *tera, f"{1 - sparse / dense:.0%}", kv))
-    head = ("benchmark", "frames", "policy", "tokens", "density", "vision TFLOP", "LM full", "LM chunked", "saved", "KV GiB")
+    head = (
+        "benchmark",
+        "frames",
+        "policy",
+        "tokens",
+        "density",
+        "vision TFLOP",
+        "LM full",
+        "LM chunked",
+        "saved",
+        "KV GiB",
+    )
     print(table(head, rows))
 
 

@@ -1,7 +1,7 @@
 """What the benchmarks share: a small random Qwen2, a context for it, a fresh process for every measurement, a table.
 
-The model is the one of the baseline measurement of the original code: hidden 256, 4 layers, 8 heads over 2, ~152 tokens a
-group of four frames. Its numbers say nothing about the released model; ratios between two sides of one table do.
+The model is the one of the baseline measurement of the original code: hidden 256, 4 layers, 8 heads over 2, 152 tokens
+a group of four frames. Its numbers say nothing about the released model; ratios between two sides of one table do.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ import torch
 from torch import Tensor
 from transformers import Qwen2Config
 
+from evalkit.models.shared.attention import kernel
 from evalkit.models.shared.kv_store import Keys, KVStore
 from evalkit.models.shared.layout import Layout, Policy
 from evalkit.models.shared.prefill import Prefill
 from evalkit.models.shared.qwen2 import Qwen2Decoder
-
-from evalkit.models.shared.attention import kernel  # isort: skip
 
 PREFIX, TEXT, VISUAL, SUFFIX = 14, 8, 144, 40
 SIZES = {
@@ -126,5 +125,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Markdown, columns aligned."""
     cells = [list(map(str, row)) for row in (head, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    lines = ["| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells]
+    lines = [
+        "| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|", *lines[1:]])

@@ -10,21 +10,17 @@ rounds; all settings take turns within a round.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
-from pathlib import Path
 
 import torch
+from bench import PREFIX, SUFFIX, TEXT, VISUAL, layout_of, prefilled, small_model, table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.bench import PREFIX, SUFFIX, TEXT, VISUAL, layout_of, prefilled, small_model, table  # noqa: E402
-from evalkit.models.shared.attention import kernel  # noqa: E402
-from evalkit.models.shared.bilevel import Mix, pool  # noqa: E402
-from evalkit.models.shared.generate import Memory, generate  # noqa: E402
-from evalkit.models.shared.kv_store import Keys  # noqa: E402
-from evalkit.models.shared.layout import Chunked  # noqa: E402
-from evalkit.types import Decoding  # noqa: E402
+from evalkit.models.shared.attention import kernel
+from evalkit.models.shared.bilevel import Mix, pool
+from evalkit.models.shared.generate import Memory, generate
+from evalkit.models.shared.kv_store import Keys
+from evalkit.models.shared.layout import Chunked
+from evalkit.types import Decoding
 
 CHUNK_GROUPS = 4
 
@@ -74,8 +70,17 @@ def main() -> None:
         )
         for (ratio, count), (assemble, ask, token) in best.items()
     ]
-    print(f"{options.frames} frames, {layout.length} tokens, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    head = ("compression", "dense chunks", "KV MiB", "of dense KV", "of dense time", "ms a token", "ms question", "ms assemble")
+    print(f"{options.frames} frames, {layout.length} tokens, {torch.get_num_threads()} threads\n")
+    head = (
+        "compression",
+        "dense chunks",
+        "KV MiB",
+        "of dense KV",
+        "of dense time",
+        "ms a token",
+        "ms question",
+        "ms assemble",
+    )
     print(table(head, rows))
 
 

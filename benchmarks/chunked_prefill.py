@@ -7,27 +7,21 @@ full           the same loop without windows
 causal at once one pass over the whole sequence, torch's fused causal attention in every layer
 mask at once   one pass under a dense mask of the chunk rule, as the authors' code does it (to 512 frames alone)
 
-"dense product" is the time that the multiply-adds of a row take in one large matrix product, measured in the same process;
-those of `mask at once` are all causal pairs twice over. The first two do not compute what nobody reads, the last layer
-behind its keys and values: 1/4 of this model, 1/28 of the released one; `full` shows what that alone brings.
-Memory is that of the call: the KV cache and whatever else, not weights and embeddings. Fastest of all rounds.
+"dense product" is the time that the multiply-adds of a row take in one large matrix product, measured in the same
+process; `mask at once` computes every pair and hides what it may not see. The first two do not compute what nobody
+reads, the last layer behind its keys and values: 1/4 of this model, 1/28 of the released one; `full` shows what that
+alone brings. Memory is that of the call: the KV cache and whatever else, not weights and embeddings. Fastest of all
+rounds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.bench import (  # noqa: E402
+from bench import (
     SUFFIX,
     Embeddings,
     PeakMemory,
@@ -39,9 +33,12 @@ from benchmarks.bench import (  # noqa: E402
     small_model,
     table,
 )
-from evalkit.models.shared.cost import attention_density, causal_pairs  # noqa: E402
-from evalkit.models.shared.layout import Chunked, Full, Layout, Policy  # noqa: E402
-from evalkit.models.shared.qwen2 import Qwen2Decoder  # noqa: E402
+from torch import Tensor
+from torch.nn import functional as F
+
+from evalkit.models.shared.cost import attention_density, causal_pairs
+from evalkit.models.shared.layout import Chunked, Full, Layout, Policy
+from evalkit.models.shared.qwen2 import Qwen2Decoder
 
 CHUNKED = Chunked(4, 3)
 SIDES = ("chunked", "full", "causal at once", "mask at once")
@@ -132,9 +129,17 @@ def main() -> None:
         for side in sides:
             seconds, memory, product = (found[side][key] for key in ("seconds", "bytes", "product"))
             rows.append(
-                (frames, side, f"{seconds:.2f}", f"{dense / seconds:.2f}x", f"{seconds / product:.2f}x", f"{memory / 2**20:.0f}")
+                (
+                    frames,
+                    side,
+                    f"{seconds:.2f}",
+                    f"{dense / seconds:.2f}x",
+                    f"{seconds / product:.2f}x",
+                    f"{memory / 2**20:.0f}",
+                )
             )
-        print(f"{frames} frames: {layout_of(frames).length} tokens, density {attention_density(layout_of(frames), CHUNKED):.3f}")
+        layout = layout_of(frames)
+        print(f"{frames} frames: {layout.length} tokens, density {attention_density(layout, CHUNKED):.3f}")
     head = ("frames", "prefill", "seconds", "faster than causal at once", "of its dense product", "peak MiB")
     print("\n" + table(head, rows))
 

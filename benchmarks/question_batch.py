@@ -2,26 +2,22 @@
 
     OMP_NUM_THREADS=2 python benchmarks/question_batch.py [--frames 512] [--questions 16]
 
-Small random model, dense store, 40 tokens of question and 16 of answer each. A batch shares the matrix products and reads
-the store once; in exchange its sums are taken in another order, so that answers can differ where two tokens are all but
-equally likely. Hence model.question_batch=1 unless asked otherwise. `logits off by` is against batch 1.
+Small random model, dense store, 40 tokens of question and 16 of answer each. A batch shares the matrix products and
+reads the store once; in exchange its sums are taken in another order, so that answers can differ where two tokens are
+all but equally likely. Hence model.question_batch=1 unless asked otherwise. `logits off by` is against batch 1.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
 import torch
+from bench import SUFFIX, best_of, prefilled, small_model, table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.bench import SUFFIX, best_of, prefilled, small_model, table  # noqa: E402
-from evalkit.models.shared.attention import kernel  # noqa: E402
-from evalkit.models.shared.generate import Turn, extend, generate  # noqa: E402
-from evalkit.models.shared.layout import Chunked  # noqa: E402
-from evalkit.types import Decoding  # noqa: E402
+from evalkit.models.shared.attention import kernel
+from evalkit.models.shared.generate import Turn, extend, generate
+from evalkit.models.shared.layout import Chunked
+from evalkit.types import Decoding
 
 
 def main() -> None:
@@ -60,7 +56,7 @@ def main() -> None:
         off = float((logits(batch) - exact).abs().max() / exact.std())
         gain = f"{seconds[1] / seconds[batch]:.2f}x"
         rows.append((batch, f"{seconds[batch]:.2f}", gain, f"{same} of {len(asked)}", f"{off:.1e}"))
-    print(f"{options.frames} frames, {store.length} tokens, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print(f"{options.frames} frames, {store.length} tokens, {torch.get_num_threads()} threads\n")
     print(table(("batch", "seconds", "gain", "same answers", "logits off by"), rows))
 
 
