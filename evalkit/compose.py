@@ -80,7 +80,7 @@ def compose(overrides: Sequence[str], dirs: Sequence[Path] = (CONFIGS,), name: s
     from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
-    searchpath = [f"hydra.searchpath=[{','.join(f'file://{d.resolve()}' for d in dirs[1:])}]"] if dirs[1:] else []
+    searchpath = _search(dirs)
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="evalkit"):
             groups: list[Override] = []
@@ -98,6 +98,29 @@ def compose(overrides: Sequence[str], dirs: Sequence[Path] = (CONFIGS,), name: s
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_first_line(error)) from None
     return config
+
+
+def cells(overrides: Sequence[str], dirs: Sequence[Path] = (CONFIGS,)) -> list[list[str]]:
+    """The overrides of each cell of a sweep, in its order; one cell for a single run. Sweeps of other sweepers than
+    Hydra's basic one are theirs to take apart, and count as none."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="evalkit"):
+        whole = hydra_compose("evalkit", [*map(_single, _parsed(overrides)), *_search(dirs)], return_hydra_config=True)
+    sweeper = whole.hydra.sweeper
+    if not str(sweeper.get("_target_", "")).endswith("BasicSweeper"):
+        return []
+    params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*params, *overrides])
+    (batch,) = BasicSweeper.split_arguments(parsed, None)
+    return [list(cell) for cell in batch]
+
+
+def _search(dirs: Sequence[Path]) -> list[str]:
+    return [f"hydra.searchpath=[{','.join(f'file://{d.resolve()}' for d in dirs[1:])}]"] if dirs[1:] else []
 
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:

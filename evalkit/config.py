@@ -63,6 +63,7 @@ class EvalConfig:
     resume: str = "auto"  # auto | force: continue a run that was made by other code or data
     dry_run: bool = False  # say what it would take, and stop
     throughput: Throughput = field(default_factory=Throughput)
+    vars: dict[str, Any] = field(default_factory=dict)  # values of the user's own, for interpolations
     plugins: list[str] = field(default_factory=list)  # packages beside evalkit that a _target_ may name
 
     def __post_init__(self) -> None:
@@ -82,8 +83,11 @@ def root_settings(config: DictConfig) -> EvalConfig:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A configuration as plain values, interpolations resolved."""
-    values = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    """A configuration as plain values, interpolations resolved. Raises ConfigError for one that leads nowhere."""
+    try:
+        values = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 

@@ -33,6 +33,8 @@ def one(config: DictConfig) -> int:
     sweeping = about.mode == RunMode.MULTIRUN
     group = Path(about.sweep.dir).name if sweeping else None
     planned = None
+    if sweeping:
+        sweeps.note_cell(sweeps.NOT_ENDED)
     try:
         planned = job.plan(config, about.runtime.choices.get("model"), group)
         code = job.run(planned)

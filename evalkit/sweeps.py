@@ -19,8 +19,12 @@ from evalkit.dry_run_text import show_sweep
 _ENDED: list[int] = []
 
 
+NOT_ENDED = -1
+
+
 def note_cell(code: int, forecast: dict[str, Any] | None = None) -> None:
-    """Called by each cell when it ends; `forecast` is what a dry run found."""
+    """Called by each cell when it begins (NOT_ENDED, which stays where the cell is killed) and when it ends; `forecast`
+    is what a dry run found."""
     about = HydraConfig.get()
     folder = Path(about.sweep.dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +48,7 @@ class Cells(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         cells = read_cells(Path(config.hydra.sweep.dir))
-        _ENDED[:] = [cell["exit_code"] for cell in cells]
+        _ENDED[:] = [1 if cell["exit_code"] == NOT_ENDED else cell["exit_code"] for cell in cells]
         if any(cell["forecast"] for cell in cells):
             show_sweep(cells)
         print(summary(cells), file=sys.stderr, flush=True)

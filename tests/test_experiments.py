@@ -47,9 +47,9 @@ def test_the_authors_settings_are_theirs(task, frames, windows):
     for setting in ("pure", "chunked", "bilevel"):
         overrides = [f"experiment=video_xl_2/{task}", f"setting=video_xl_2/{task}/{setting}"]
         if setting == "bilevel":
-            with pytest.raises(ConfigError, match=r"relevance\.file"):
+            with pytest.raises(ConfigError, match=r"vars\.selected_infos"):
                 job.plan(compose(overrides))
-            overrides.append("model.bilevel_decode.relevance.file=selected.json")
+            overrides.append("vars.selected_infos=/somewhere/selected_infos")
         found.append(job.plan(compose(overrides)).model)
     pure, chunked, bilevel = found
     assert tuple(model.frames.max for model in found) == frames

@@ -47,8 +47,10 @@ class SelectionFile(Relevance):
 
     def __post_init__(self) -> None:
         self.entries: dict[str, set[Entry]] = {}
-        for key, entry in read(Path(self.file).expanduser()):
-            self.entries.setdefault(key, set()).add(entry)
+        place = Path(self.file).expanduser()
+        for file in tables(place) if place.is_dir() else [place]:
+            for key, entry in read(file):
+                self.entries.setdefault(key, set()).add(entry)
 
     def select(self, asked: Asked) -> Selection:
         video, question = asked.video, asked.question.strip()
@@ -75,6 +77,14 @@ class SelectionFile(Relevance):
             "to read such questions dense.",
             kind="no_selection",
         )
+
+
+def tables(folder: Path) -> list[Path]:
+    """The selection files below a folder: the authors have several, some for a part of a benchmark."""
+    found = sorted(path for path in folder.rglob("*") if {".json", ".jsonl"} & set(path.suffixes))
+    if not found:
+        raise ConfigError(f"bilevel_decode.relevance.file={folder} holds no selection file (*.json, *.jsonl).")
+    return found
 
 
 def read(file: Path) -> Iterator[tuple[str, Entry]]:

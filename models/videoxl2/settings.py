@@ -116,7 +116,8 @@ class Relevance:
                 raise ConfigError(f"bilevel_decode.relevance.{name} belongs to method={owner}, but method={method}.")
         if method == "file" and not self.file:
             raise ConfigError(
-                "bilevel_decode.relevance.method=file needs bilevel_decode.relevance.file=<selection file>."
+                "bilevel_decode.relevance.method=file needs bilevel_decode.relevance.file=<selection file or folder>; "
+                "in the experiments video_xl_2/... that is vars.selected_infos=<the authors' folder selected_infos>."
             )
 
     def settled(self) -> Relevance:
