@@ -39,7 +39,7 @@ def show_sweep(cells: Sequence[dict[str, Any]]) -> None:
     ]
     questions, hours = sum(f["questions"] for f in forecasts), sum(f["hours"]["total"] for f in forecasts)
     operations = sum(sum(f["flops"].values()) for f in forecasts)
-    total = f"all {len(done)} cells: {questions:,} questions, {_flops(operations)}, about {_hours(hours)}"
+    total = f"{len(done)} of {len(cells)} cells: {questions:,} questions, {_flops(operations)}, about {_hours(hours)}"
     console = _console()
     if console.is_terminal:
         table = Table(title="dry run of the sweep", title_justify="left", title_style="bold", box=SIMPLE_HEAD)

@@ -259,19 +259,19 @@ def test_a_sweep_ends_with_one_table_of_all_cells(tmp_path: Path) -> None:
     assert header.split("  ")[0] == "cell" and "KV used" in header
     assert rows[0].startswith("bilevel_decode.compression=2 frames.max=64 ")
     assert rows[3].startswith("bilevel_decode.compression=8 frames.max=256 ")
-    assert total.startswith("all 4 cells: 80 questions, ")
+    assert total.startswith("4 of 4 cells: 80 questions, ")
     cells: list[dict[str, Any]] = [json.loads(path.read_text()) for path in results.glob("sweeps/*/cell-*.json")]
     used = {tuple(cell["overrides"]): cell["forecast"]["kv_used_share"] for cell in cells}
     assert len(used) == len(set(used.values())) == 4
     assert {path.name for path in results.iterdir()} == {"sweeps"}
 
 
-def test_a_sweep_with_a_mistake_shows_the_cells_that_can_be(tmp_path: Path) -> None:
-    swept = "model.bilevel_decode.compression=2,5"  # 5 does not divide 144
-    done = run_command("-m", *MINI, swept, "dry_run=true", f"results={tmp_path}")
+def test_a_sweep_shows_the_cells_that_can_be_foretold(tmp_path: Path) -> None:
+    data = write_toy(tmp_path / "data")
+    done = run_command("-m", *toy_arguments(Path(f"{data},{tmp_path}/nowhere"), tmp_path / "r", "dry_run=true"))
     assert done.returncode == job.MISTAKE
-    assert "all 1 cells: 20 questions" in done.stdout
-    assert "does not divide" in done.stderr and "compression=5" in done.stderr
+    assert "1 of 2 cells: 12 questions" in done.stdout
+    assert "is not a folder" in done.stderr and f"source.root={tmp_path}/nowhere" in done.stderr
 
 
 @pytest.mark.parametrize("wrong", ["throughput.tflops=0", "throughput.tflop=3", "model.frames.max=-1"])
