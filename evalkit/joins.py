@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from evalkit.logs import Logged
-from evalkit.sayings import Saying, plain, same_gold, same_options, same_text, stem
+from evalkit.sayings import Saying, has_options, plain, same_gold, same_options, same_text, stem
 from evalkit.types import Clip, Question
 
 IDS = ("question_id", "questionID", "uid", "qid", "id", "uuid")
@@ -48,12 +48,12 @@ class Joiner:
         self.texts: dict[tuple[str, str], list[Question]] = defaultdict(list)
         self.anywhere: dict[str, list[Question]] = defaultdict(list)
         self.videos: dict[str, list[Question]] = defaultdict(list)
-        self.spans: dict[str, tuple[float | None, float | None]] = {}
+        self.clip_of = {q.id: clip for clip in clips for q in clip.questions}
         for clip in clips:
             video = clip.video
-            names = {stem(video.id), stem(video.path.name), stem(str(clip.meta.get("video_id", video.id)))}
+            called = (video.id, video.path.name, clip.cluster, str(clip.meta.get("video_id", video.id)))
+            names = {stem(name) for name in called}
             for q in clip.questions:
-                self.spans[q.id] = (video.start_s, video.end_s)
                 self.anywhere[plain(q.text)].append(q)
                 for name in names:
                     self.texts[name, plain(q.text)].append(q)
@@ -62,10 +62,10 @@ class Joiner:
     def join(self, logged: Sequence[Logged]) -> Joined:
         """Each question's first reply."""
         rows = [(row, Saying.of(row.values)) for row in logged]
-        column = self._id_column(rows)
-        found = self._found(rows, column)
-        if not any(found):
-            found = self._by_place(rows)
+        places = self._places_of(rows)
+        found = self._found(rows, self._id_column(rows), places)
+        if not any(found) and places and all(_states(saying, q) for (_, saying), q in zip(rows, places, strict=True)):
+            found = [*places]
         out = Joined()
         for (row, saying), question in zip(rows, found, strict=True):
             if question is None:
@@ -95,37 +95,55 @@ class Joiner:
             value = int(value)
         return None if value is None else self.ids.get(str(value))
 
-    def _found(self, rows: Sequence[tuple[Logged, Saying]], column: str | None) -> list[Question | None]:
+    def _found(
+        self, rows: Sequence[tuple[Logged, Saying]], column: str | None, places: Sequence[Question]
+    ) -> list[Question | None]:
         """The question of each row, one by one. Rows that cannot be told apart take their questions in order; the
         same document again (ranks are padded) takes the same."""
         taken: dict[tuple[str, ...], int] = {}
         documents: dict[tuple[str, str, tuple[str, ...]], Question] = {}
         found: list[Question | None] = []
-        for row, saying in rows:
+        for number, (row, saying) in enumerate(rows):
             question = self._called(row, column) if column else None
             if question is None:
                 candidates = self._candidates(saying)
+                if places and places[number] in candidates:
+                    candidates = [places[number]]
                 key = tuple(q.id for q in candidates)
                 document = (str(row.path), str(row.values.get("doc_id", f"row {row.number}")), key)
                 question = documents.get(document)
-                if question is None and (question := _next(candidates, taken.get(key, 0))):
+                if question is None and (question := self._next(candidates, taken.get(key, 0))):
                     taken[key] = taken.get(key, 0) + 1
                     documents[document] = question
             found.append(question)
         return found
 
+    def _next(self, candidates: Sequence[Question], taken: int) -> Question | None:
+        """Of several candidates, the next in order if it makes no difference to a score; else none."""
+        if len({(q.gold, q.options, self.clip_of[q.id].video.path) for q in candidates}) > 1:
+            return None
+        return candidates[taken % len(candidates)] if candidates else None
+
     def _candidates(self, saying: Saying) -> list[Question]:
         """The questions that a row may answer. Where it names one and contradicts it, that one: it will be reported,
         and no other is looked for."""
-        for candidates in self._places(saying):
+        for candidates in self._looked_up(saying):
             fitting = [q for q in candidates if contradiction(saying, q) is None]
-            if len(fitting) > 1 and saying.span is not None:
-                fitting = [q for q in fitting if _near(self.spans[q.id], saying.span)] or fitting
+            for narrower in (self._same_part, has_options):
+                if len(fitting) > 1:
+                    fitting = [q for q in fitting if narrower(saying, q)] or fitting
             if candidates:
                 return fitting or candidates[:1]
         return []
 
-    def _places(self, saying: Saying) -> Iterator[list[Question]]:
+    def _same_part(self, saying: Saying, question: Question) -> bool:
+        """Whether the row names the part of the video that the question is about."""
+        video = self.clip_of[question.id].video
+        if saying.span is None or video.start_s is None or video.end_s is None:
+            return False
+        return abs(video.start_s - saying.span[0]) < 0.05 and abs(video.end_s - saying.span[1]) < 0.05
+
+    def _looked_up(self, saying: Saying) -> Iterator[list[Question]]:
         """Where to look, the surest first: video and text, video and a longer text or prompt, the text alone."""
         known = [name for name in saying.videos if name in self.videos]
         for name in known if saying.text else ():
@@ -140,19 +158,14 @@ class Joiner:
             for block in saying.blocks():
                 yield self.anywhere.get(block, [])
 
-    def _by_place(self, rows: Sequence[tuple[Logged, Saying]]) -> list[Question | None]:
-        """By the number of the document: only where the log holds the whole task, every row states the right answer,
-        and none of them contradicts."""
-        nothing: list[Question | None] = [None] * len(rows)
+    def _places_of(self, rows: Sequence[tuple[Logged, Saying]]) -> list[Question]:
+        """The questions of the rows by the numbers of their documents; empty unless the log numbers the whole task,
+        and the task's right answers are not all alike, so that a wrong order would be noticed."""
         for column in PLACES:
             numbers = [_number(row.values.get(column)) for row, _ in rows]
-            if any(n is None for n in numbers) or {*numbers} != {*range(len(self.order))}:
-                continue
-            found = [self.order[n] for n in numbers if n is not None]
-            agree = all(_states(saying, q) for (_, saying), q in zip(rows, found, strict=True))
-            if agree and len({str(q.gold) for q in self.order}) > 1:
-                return list(found)
-        return nothing
+            if {*numbers} == {*range(len(self.order))} and len({str(q.gold) for q in self.order}) > 1:
+                return [self.order[n] for n in numbers if n is not None]
+        return []
 
 
 def contradiction(saying: Saying, question: Question) -> str | None:
@@ -167,17 +180,6 @@ def contradiction(saying: Saying, question: Question) -> str | None:
 
 def _states(saying: Saying, question: Question) -> bool:
     return same_gold(saying, question) is True and contradiction(saying, question) is None
-
-
-def _next(candidates: Sequence[Question], taken: int) -> Question | None:
-    """Of several candidates, the next in order if it makes no difference to a score; else none."""
-    if len({(q.gold, q.options) for q in candidates}) > 1:
-        return None
-    return candidates[taken % len(candidates)] if candidates else None
-
-
-def _near(a: tuple[float | None, float | None], b: tuple[float, float]) -> bool:
-    return all(x is not None and abs(x - y) < 0.05 for x, y in zip(a, b, strict=True))
 
 
 def _number(value: object) -> int | None:

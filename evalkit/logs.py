@@ -128,15 +128,16 @@ def _xlsx_rows(path: Path) -> Iterator[Mapping[str, Any]]:
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
 
-    try:
-        sheet = load_workbook(path, read_only=True, data_only=True).worksheets[0]
-    except (BadZipFile, InvalidFileException, KeyError, OSError) as error:
-        raise DataError(f"{path} is no Excel table ({error}).") from None
-    lines = sheet.iter_rows(values_only=True)
-    header = [str(name) for name in next(lines, ())]
-    for line in lines:
-        if any(cell is not None for cell in line):
-            yield dict(zip(header, line, strict=False))
+    with path.open("rb") as file:
+        try:
+            sheet = load_workbook(file, read_only=True, data_only=True).worksheets[0]
+        except (BadZipFile, InvalidFileException, KeyError, OSError) as error:
+            raise DataError(f"{path} is no Excel table ({error}).") from None
+        lines = sheet.iter_rows(values_only=True)
+        header = [str(name) for name in next(lines, ())]
+        for line in lines:
+            if any(cell is not None for cell in line):
+                yield dict(zip(header, line, strict=False))
 
 
 def _logged(path: Path, number: int, row: Mapping[str, Any]) -> Logged:

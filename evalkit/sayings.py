@@ -7,6 +7,7 @@ import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from evalkit.types import Question
@@ -63,6 +64,7 @@ def stem(name: str) -> str:
     return re.sub(r"\.(mp4|mkv|webm|avi|mov)$", "", name.replace("\\", "/").rsplit("/", 1)[-1], flags=re.IGNORECASE)
 
 
+@lru_cache(maxsize=1 << 16)
 def plain(text: str) -> str:
     """A question without its option lines, white space collapsed."""
     return _collapsed(_OPTION_LINES.split(text, maxsplit=1)[0])
@@ -90,6 +92,12 @@ def same_options(saying: Saying, question: Question) -> bool | None:
     if saying.options is None or not question.options:
         return None
     return [_option(o) for o in saying.options] == [_option(o) for o in question.options]
+
+
+def has_options(saying: Saying, question: Question) -> bool:
+    """Whether the prompt shows all of the question's options."""
+    prompt = " ".join(saying.prompt)
+    return bool(prompt) and all(_collapsed(option) in prompt for option in question.options)
 
 
 def same_gold(saying: Saying, question: Question) -> bool | None:
@@ -161,9 +169,10 @@ def _lines(text: str) -> tuple[str, ...] | None:
     return tuple(options) if len(options) > 1 and "ABCDEFGHIJ".startswith(letters) else None
 
 
-def _option(text: object) -> str:
+@lru_cache(maxsize=1 << 16)
+def _option(text: str) -> str:
     """For comparison: without its letter, end stop and case; 3 and 3.0 are one number."""
-    value = _collapsed(_LABEL.sub("", str(text))).rstrip(".").casefold()
+    value = _collapsed(_LABEL.sub("", text)).rstrip(".").casefold()
     return value[:-2] if re.fullmatch(r"\d+\.0", value) else value
 
 
