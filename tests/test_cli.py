@@ -9,7 +9,7 @@ from evalkit.cli import check, prepared
 from evalkit.errors import ConfigError
 from tests.helpers import CONF, ROOT, run_command
 
-TOY = ["task=toy", "model=constant", "--config-dir", str(CONF)]
+TOY = ["task=toy", "model=constant", "plugins=[tests]", "--config-dir", str(CONF)]
 
 
 @pytest.mark.parametrize(
