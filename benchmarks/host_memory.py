@@ -22,7 +22,7 @@ import psutil
 from evalkit.models.videoxl2 import VideoXL2Mini
 from evalkit.models.videoxl2.settings import FrameSettings, SparsePrefill
 from evalkit.types import Context, Decoding, Prompt, Video
-from evalkit.video import FrameReader
+from evalkit.video.reader import FrameReader
 from evalkit.video.write import write_video
 
 FPS = 5

@@ -27,7 +27,7 @@ from evalkit.models.videoxl2.settings import (
     SparsePrefill,
 )
 from evalkit.types import Context, Decoding, Prompt, Video
-from evalkit.video import FrameReader
+from evalkit.video.reader import FrameReader
 from evalkit.video.write import write_video
 
 SECONDS, FPS = 60, 24
