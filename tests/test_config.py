@@ -59,7 +59,7 @@ def test_only_evalkit_and_plugins_are_instantiated(target):
     "target", ["evalkit.runs.os", "evalkit.runs.run_key", "evalkit.nowhere.Thing", "evalkit.runs.Missing"]
 )
 def test_a_target_must_be_a_dataclass(target):
-    with pytest.raises(ConfigError, match="no dataclass|no module"):
+    with pytest.raises(ConfigError, match=r"no dataclass|no module"):
         instantiate({"_target_": target}, "task")
 
 
