@@ -54,7 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     made = study(arguments.runs, tuple(arguments.plugins))
     if arguments.json:
         try:
-            arguments.json.write_text(json.dumps(made.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            arguments.json.write_text(
+                json.dumps(made.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+            )
         except OSError as error:
             raise RunError(f"{arguments.json} cannot be written ({error.strerror}).") from None
     show.markdown(made, arguments.show) if arguments.markdown else show.terminal(made, arguments.show)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -119,7 +120,7 @@ def _changed(made: Study, show: int) -> list[str]:
 
 def _changed_in(pair: Pair, show: int) -> list[str]:
     c = pair.comparison
-    equal = f"equal answers {100 * c.equal_answers:.1f}% (kappa {c.kappa:.2f})"
+    equal = f"equal answers {100 * c.equal_answers:.1f}% (kappa {'-' if math.isnan(c.kappa) else f'{c.kappa:.2f}'})"
     lines = [f"{pair.a.letter} to {pair.b.letter}: {c.questions} questions in common, {equal}"]
     if c.only_a or c.only_b:
         lines.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -83,12 +84,17 @@ class Study:
             "warning": self.warning,
             "notes": self.notes,
             "pairs": [
-                {"a": pair.a.letter, "b": pair.b.letter, **pair.comparison.to_dict(), "p_holm_pairs": pair.p_holm,
+                {"a": pair.a.letter, "b": pair.b.letter, **_plain(pair.comparison), "p_holm_pairs": pair.p_holm,
                  "significant": pair.clear, "gained": pair.gained, "lost": pair.lost}
                 for pair in self.pairs
             ],
             "verdict": self.verdict,
         }  # fmt: skip
+
+
+def _plain(comparison: Comparison) -> dict[str, Any]:
+    """For JSON, which knows no nan: kappa is one where both runs gave a single answer throughout."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in comparison.to_dict().items()}
 
 
 def study(paths: Sequence[Path], plugins: tuple[str, ...] = ()) -> Study:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any
 
 from .entries import Entry
 from .naming import Settings, flatten, labels, varying
 from .ranks import Rank, ranks
 
-_OF_COLUMN = ("split", "protocol", "name")
+_SAID = ("split", "protocol", "name")
+"""Settings of a task that every column says."""
+
+_OF_DATA = ("allow_missing",)
+"""Settings of a task that decide what is asked, not how: their runs share a column, and the coverage tells."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,23 +122,26 @@ def _columns(entries: Sequence[Entry]) -> list[Column]:
         kinds.setdefault((e.task, e.split, e.protocol, e.scores.headline.metric, e.miniature), []).append(i)
     found: list[Column | None] = [None] * len(entries)
     for members in kinds.values():
-        settings = [
-            {k: v for k, v in flatten(entries[i].identity.get("task") or {}).items() if k not in _OF_COLUMN}
-            for i in members
-        ]
+        settings = [_of_task(entries[i], lambda key: key not in (*_SAID, *_OF_DATA)) for i in members]
         made: dict[tuple[str, ...], Column] = {}
         for i, words in zip(members, labels(settings), strict=True):
             if words not in made:
-                made[words] = _column(entries[i], words)
+                made[words] = _column(entries[i], words, {column.id for column in found if column})
             found[i] = made[words]
     return [column for column in found if column is not None]
 
 
-def _column(entry: Entry, words: tuple[str, ...]) -> Column:
+def _of_task(entry: Entry, wanted: Callable[[str], bool]) -> dict[str, Any]:
+    return {k: v for k, v in flatten(entry.identity.get("task") or {}).items() if wanted(k)}
+
+
+def _column(entry: Entry, words: tuple[str, ...], taken: set[str]) -> Column:
+    """Its id names files too: letters, digits and dashes, and no other column's."""
     parts = [entry.task, entry.split, entry.protocol, *(["mini"] if entry.miniature else []), *words]
     name = "-".join("".join(c if c.isalnum() else "-" for c in part) for part in parts).strip("-").lower()
+    id = next(id for id in chain([name], (f"{name}-{n}" for n in count(2))) if id not in taken)
     metric = entry.scores.headline.metric
-    return Column(name, entry.task, entry.benchmark, entry.split, entry.protocol, metric, entry.miniature, words)
+    return Column(id, entry.task, entry.benchmark, entry.split, entry.protocol, metric, entry.miniature, words)
 
 
 def _rows(entries: Sequence[Entry], columns: Sequence[Column]) -> list[Row]:
@@ -145,9 +153,7 @@ def _rows(entries: Sequence[Entry], columns: Sequence[Column]) -> list[Row]:
         groups.setdefault(_kind(entry, settings[i]), []).append(i)
     for members in groups.values():
         if len({id(columns[i]) for i in members}) < len(members):
-            rest = [
-                flatten({k: v for k, v in entries[i].identity.items() if k not in ("model", "task")}) for i in members
-            ]
+            rest = [_elsewhere(entries[i]) for i in members]
             for key in varying(rest):
                 for i, other in zip(members, rest, strict=True):
                     settings[i][key] = other.get(key)
@@ -159,6 +165,12 @@ def _rows(entries: Sequence[Entry], columns: Sequence[Column]) -> list[Row]:
         if kind not in made:
             made[kind] = Row(_letter(len(made)), entries[i].model, words[i], settings[i])
     return [made[_kind(entry, own)] for entry, own in zip(entries, settings, strict=True)]
+
+
+def _elsewhere(entry: Entry) -> dict[str, Any]:
+    """The settings of a run that neither its row nor its column says."""
+    other = flatten({k: v for k, v in entry.identity.items() if k not in ("model", "task")})
+    return {**_of_task(entry, lambda key: key in _OF_DATA), **other}
 
 
 def _kind(entry: Entry, settings: Settings) -> tuple[str, str]:

@@ -167,9 +167,10 @@ def heatmap(
         place = {"x": round(left + i * width, 1), "y": round(top + j * height, 1)}
         drawn.append({**place, "value": value, "n": n, "row": row, "column": column})
     bottom = top + height * len(rows)
+    every = max(1, -(-max(map(len, columns)) * 8 // int(width)))  # labels are about 7 pixels a character
     values: dict[str, object] = {
         "cells": drawn, "cell": (round(width, 1), round(height, 1)), "left": left, "bottom": bottom,
-        "columns": [(c, round(left + (i + 0.5) * width, 1)) for i, c in enumerate(columns)],
+        "columns": [(c, round(left + (i + 0.5) * width, 1)) for i, c in enumerate(columns) if i % every == 0],
         "rows": [(r, round(top + (j + 0.5) * height, 1)) for j, r in enumerate(rows)],
     }  # fmt: skip
     return Figure(name, title, note, "heatmap", WIDTH, int(bottom + 40), values)

@@ -178,7 +178,7 @@ def _natural(label: str) -> tuple[float, str]:
 
 
 def _where(column: Column) -> str:
-    return " ".join((column.benchmark, column.split, f"({column.protocol})"))
+    return f"{column.benchmark} {column.split} ({', '.join((column.protocol, *column.words))})"
 
 
 def _file(name: str) -> str:

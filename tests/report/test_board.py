@@ -175,6 +175,25 @@ def test_runs_that_differ_outside_the_model_do_not_share_a_cell(tmp_path: Path) 
     assert sorted(row.words for row in board.rows) == [("decoding.temperature=0",), ("decoding.temperature=0.7",)]
 
 
+def test_what_was_asked_for_with_videos_missing_stands_in_the_same_column(tmp_path: Path) -> None:
+    write_run(tmp_path, made(), OF_LVBENCH)
+    write_run(tmp_path, Made(LVBench(allow_missing=True), settings(128), "videoxl2", 0.2, 1), OF_LVBENCH)
+    board = build(collect(tmp_path).entries)
+    assert len(board.columns) == 1
+    assert sorted(row.words for row in board.rows) == [("allow_missing=false",), ("allow_missing=true",)]
+
+
+def test_columns_never_share_an_id(tmp_path: Path) -> None:
+    run = write_run(tmp_path, made(), OF_LVBENCH)
+    other = write_run(tmp_path, made(frames=256), OF_LVBENCH)
+    summary = json.loads((other / "summary.json").read_text())
+    for row in (summary["scores"]["headline"], *summary["scores"]["rows"]):
+        row["metric"] = "accuracy, as it was called before"
+    (other / "summary.json").write_text(json.dumps(summary))
+    board = build(collect(tmp_path).entries)
+    assert len({column.id for column in board.columns}) == len(board.columns) == 2 and run != other
+
+
 def test_letters_follow_the_numbers_in_the_settings(tmp_path: Path) -> None:
     for n in (1024, 128, 256):
         write_run(tmp_path, made(frames=n, seed=n), OF_LVBENCH)

@@ -161,6 +161,18 @@ def test_a_needle_grid_has_its_heatmap(tmp_path: Path) -> None:
     assert "Needle grid" in (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
 
 
+def test_results_of_somebody_else_can_be_shown_elsewhere(
+    pages: Pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(results: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(results))
+
+    monkeypatch.setattr("evalkit.trackers.csv.rebuild_tables", refused)
+    assert main([str(pages.results), "--out", str(tmp_path), "--no-samples"]) == 0
+    assert "the tables in" in capsys.readouterr().err and (tmp_path / "leaderboard.html").is_file()
+    assert main([str(pages.results), "--no-samples"]) == 1
+
+
 def test_a_folder_that_cannot_be_written_is_one_message(pages: Pages, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(pages.results), "--out", str(pages.results / "leaderboard.csv" / "deeper")]) == 1
     message = capsys.readouterr().err

@@ -59,7 +59,7 @@ def test_comparison_of_real_runs(results: Path, capsys: pytest.CaptureFixture[st
     assert "warning" not in out and "A  reply=A: accuracy" in out and "B  reply=B: accuracy" in out
     assert compare([str(by_reply["A4"]), str(by_reply["A8"]), "--plugins", "tests"]) == 0
     out = capsys.readouterr().out
-    assert "score the same accuracy" in out and "equal answers 100.0%" in out
+    assert "score the same accuracy" in out and "equal answers 100.0% (kappa -)" in out
     assert compare([str(by_reply["A8"]), str(by_reply["B4"]), "--plugins", "tests"]) == 0
     assert "more than one thing differs: " in capsys.readouterr().out
     assert compare([str(by_reply["A4"]), str(by_reply["B4"])]) == 1
