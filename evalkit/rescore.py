@@ -10,17 +10,20 @@ which protocol's prompts they answer.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from evalkit.config import identity, instantiate, plain
-from evalkit.errors import ConfigError, RunError
+from evalkit.errors import ConfigError, DataError, RunError
 from evalkit.evaluate import regrade
+from evalkit.job import limited
 from evalkit.replies import GradedRun, by_id, load_questions
 from evalkit.runs import read_records
 from evalkit.tools import Arguments, main
+from evalkit.types import Question, Record
 
 
 def rescore(arguments: Arguments) -> int:
@@ -31,13 +34,16 @@ def rescore(arguments: Arguments) -> int:
         )
     path = Path(arguments.names[0]).resolve()
     records = read_records(path)
+    if not records:
+        raise RunError(f"{path} has no answers yet.")
     config = _config(path, arguments.overrides)
     task, source, tracker = (
         instantiate(config[group], group, list(config.get("plugins") or [])) for group in ("task", "source", "tracker")
     )
-    clips = load_questions(task, source)
+    manifest = _manifest(path)
+    clips = limited(load_questions(task, source), manifest.get("limit"))
     questions = by_id(clips)
-    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    _check_golds(path, records, questions)
     origin = manifest.get("rescored_from") or {"key": path.name, "protocol": records[0].protocol}
     now = {**manifest["identity"], "task": {"name": task.name, **identity(task)}, "rescored_from": origin}
     run = GradedRun(
@@ -51,9 +57,30 @@ def rescore(arguments: Arguments) -> int:
             *_remarks(path),
         ],
         tracker=tracker,
+        limited=manifest.get("limit") is not None,
     )
     run.write(Path(results) if results else path.parents[2], [regrade(task, r, questions) for r in records], clips)
     return 0
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path / 'manifest.json'} cannot be read ({error}): it is no finished run.") from None
+    return manifest
+
+
+def _check_golds(path: Path, records: Sequence[Record], questions: Mapping[str, Question]) -> None:
+    """Under other questions of the same ids the grades would be of nothing."""
+    for record in records:
+        question = questions.get(record.question)
+        gold = list(question.gold) if question and isinstance(question.gold, tuple) else question and question.gold
+        if question and gold != record.gold:
+            raise DataError(
+                f'{path}: the right answer to question "{record.question}" was {record.gold!r} when it was asked, and '
+                f"is {gold!r} in the data now. Name the data of the run with source.root=<folder>."
+            )
 
 
 def _config(path: Path, overrides: Sequence[str]) -> DictConfig:
