@@ -44,7 +44,9 @@ def logarithmic(values: Sequence[float], start: float, end: float) -> Scale:
     ticks = tuple(float(base**e) for e in exponents)
     if len(ticks) > 6:
         ticks = ticks[:: math.ceil(len(ticks) / 6)]
-    return Scale(low, high, start, end, ticks or tuple(sorted({min(values), max(values)})), log=True)
+    if len(ticks) < 2:  # one number says nothing of a logarithmic axis
+        ticks = tuple(sorted({min(values), max(values)}))
+    return Scale(low, high, start, end, ticks, log=True)
 
 
 def _round_step(step: float) -> float:
