@@ -18,7 +18,7 @@ from .info import BackendFailed
 from .stream import Closed, QueuedStream
 from .wire import Garbled, Hangup, Silence, receive
 
-PARENT_FOLDER = os.fspath(os.path.dirname(os.path.dirname(os.path.abspath(evalkit.__file__))))  # noqa: PTH100, PTH120
+PARENT_FOLDER = Path(evalkit.__file__).resolve().parents[1]
 
 
 class WorkerDied(BackendFailed):
@@ -35,7 +35,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
-        path = os.pathsep.join(filter(None, [PARENT_FOLDER, os.environ.get("PYTHONPATH", "")]))
+        path = os.pathsep.join(filter(None, [os.fspath(PARENT_FOLDER), os.environ.get("PYTHONPATH", "")]))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "evalkit.video.worker"],
             stdin=subprocess.PIPE,

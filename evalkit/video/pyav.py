@@ -25,7 +25,8 @@ from .index import Progress, build_index, opened
 from .info import FETCH_AGAIN, silent
 
 READ_ON = 2
-"""Packets that are cheaper to read through than to seek across (measured by benchmarks/video_decoding.py)."""
+"""Packets that are read through rather than sought across. From a local disk a seek costs less than decoding a single
+packet (benchmarks/video_decoding.py); a few are granted to slower ones."""
 
 SKIPS_EXACTLY = ("h264", "hevc")
 """Codecs whose decoders can drop frames that nothing refers to without touching the others. VP9 gains nothing by it,

@@ -88,8 +88,8 @@ class QueuedStream:
             return True
 
     def put(self, position: int, frame: np.ndarray, checksum: int, seconds: float) -> bool:
-        """Add frame number `position` of the plan, waiting for room; `checksum` is its CRC-32. One that was given before
-        is compared by it instead (False: it differs). Raises Closed."""
+        """Add frame number `position` of the plan, whose CRC-32 is `checksum`, waiting for room. One that was given
+        before is compared by it instead (False: it differs). Raises Closed."""
         with self._changed:
             self._decode_seconds += seconds
             if position < len(self._checksums):
