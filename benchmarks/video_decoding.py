@@ -137,9 +137,7 @@ def waiting(paths: list[Path], request: FrameRequest) -> None:
                 time.sleep(busy_s)
         total = time.perf_counter() - started
         share = f"{sum(waits):6.1f} s of {total:5.1f} s = {sum(waits) / total:4.0%}"
-        print(
-            f"  {name:<20}{share}, for the first video {waits[0]:.1f} s ({len(pairs)} videos, {busy_s:.1f} s of work each)"
-        )
+        print(f"  {name:<20}{share}, {waits[0]:.1f} s for the first video; {len(pairs)} of {busy_s:.1f} s work each")
 
 
 def exhaust(stream: FrameStream | VideoError) -> None:
