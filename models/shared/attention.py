@@ -11,6 +11,7 @@ import importlib.util
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -63,11 +64,13 @@ class Eager(Kernel):
         return out.view(heads, n, d).to(q.dtype), lse.view(heads, n)
 
 
-class Sdpa(Kernel):
-    """One of torch's fused kernels behind `scaled_dot_product_attention`, called where it returns its log-sum-exp."""
+class Fused(Kernel):
+    """A kernel for q `[1, heads, n, d]` and as many heads of keys: those that share keys are folded, or, where rows
+    differ in what they see, the few own keys are repeated. The `Sdpa` ones are what torch has behind
+    `scaled_dot_product_attention`, called where they return the log-sum-exp."""
 
-    def run(self, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
+    @abstractmethod
+    def run(self, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tensor]: ...
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> tuple[Tensor, Tensor]:
         heads, n, d = q.shape
@@ -81,12 +84,12 @@ class Sdpa(Kernel):
         return out.reshape(heads, n, d), lse.reshape(heads, n)
 
 
-class SdpaCpu(Sdpa):
+class SdpaCpu(Fused):
     def run(self, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal)
 
 
-class SdpaFlash(Sdpa):
+class SdpaFlash(Fused):
     """CUDA, float16 and bfloat16."""
 
     aligns_at_end = True
@@ -96,7 +99,7 @@ class SdpaFlash(Sdpa):
         return out, lse
 
 
-class SdpaEfficient(Sdpa):
+class SdpaEfficient(Fused):
     """CUDA, float32."""
 
     def run(self, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
@@ -120,27 +123,25 @@ class FlashAttention2(Kernel):
         return out[0].transpose(0, 1), lse[0]
 
 
-class Flex(Kernel):
-    """FlexAttention, compiled once for all lengths."""
-
-    aligns_at_end = True
+class Flex(Fused):
+    """FlexAttention, compiled once for all lengths. CUDA."""
 
     def __init__(self) -> None:
         from torch.nn.attention.flex_attention import flex_attention
 
         self.function: Any = torch.compile(flex_attention, dynamic=True)
 
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> tuple[Tensor, Tensor]:
-        from torch.nn.attention.flex_attention import create_block_mask
+    def run(self, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
+        mask = causal_blocks(q.shape[2], q.device) if causal else None
+        return self.function(q, k, v, block_mask=mask, return_lse=True)
 
-        mask = None
-        if causal:
-            shift = k.shape[1] - q.shape[1]
-            mask = create_block_mask(
-                lambda b, h, row, key: key <= row + shift, None, None, q.shape[1], k.shape[1], device=q.device
-            )
-        out, lse = self.function(q[None], k[None], v[None], block_mask=mask, enable_gqa=True, return_lse=True)
-        return out[0], lse[0]
+
+@lru_cache(maxsize=16)
+def causal_blocks(rows: int, device: torch.device) -> Any:
+    """Block mask of causal attention among `rows` rows; chunks are mostly of one length."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    return create_block_mask(lambda b, h, row, key: key <= row, None, None, rows, rows, device=device)
 
 
 def kernel(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:

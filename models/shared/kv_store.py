@@ -56,14 +56,15 @@ class Rows:
         """Room for `rows` in all. Beyond what was reserved, room grows by half, so that copying stays linear."""
         if rows <= self.capacity:
             return
-        self.capacity = max(rows, self.capacity * 3 // 2 if self.count else 0)
-        self.values = self._grown(self.values)
-        self.unrotated = self._grown(self.unrotated) if self.unrotated is not None else None
-        self.rotated = self._grown(self.rotated) if self.rotated is not None else None
-        self.positions = torch.cat([self.positions, self.positions.new_empty(self.capacity - len(self.positions))])
+        capacity = max(rows, self.capacity * 3 // 2 if self.count else 0)
+        self.values = self._grown(self.values, capacity)
+        self.unrotated = self._grown(self.unrotated, capacity) if self.unrotated is not None else None
+        self.rotated = self._grown(self.rotated, capacity) if self.rotated is not None else None
+        self.positions = torch.cat([self.positions[: self.count], self.positions.new_empty(capacity - self.count)])
+        self.capacity = capacity  # last: where memory runs out on the way, nothing has been promised
 
-    def _grown(self, old: Tensor) -> Tensor:
-        new = self._empty(self.capacity)
+    def _grown(self, old: Tensor, capacity: int) -> Tensor:
+        new = self._empty(capacity)
         new[:, :, : self.count] = old[:, :, : self.count]
         return new
 

@@ -62,7 +62,7 @@ class SelectionFile(Relevance):
         chunk_groups = self.chunk_groups or entry.chunk_groups
         compression = self.compression or entry.compression
         if not entry.units:  # as the authors' code has it
-            return Selection(chunk_groups, compression, None)
+            return Selection(chunk_groups, compression, None, ("selection file: an empty row, read dense",))
         chunks = asked.store.layout.chunks(chunk_groups)
         chosen = {UNIT_GROUPS * unit // chunk_groups for unit in entry.units}
         dense = ends(chunks) | {chunk for chunk in chosen if chunk < len(chunks)}

@@ -118,9 +118,21 @@ class VideoXL2Model(VideoModel):
     # Prefill: once a video
 
     def prefill(self, context: Context) -> Cache:
-        plan = context.frames.plan
-        if not len(plan):
+        if not len(context.frames.plan):
             raise VideoError(f"{context.video.path} has fewer frames than one group of {GROUP}.", kind="too_short")
+        done, cache = attempt(lambda: self.filled(context))
+        if not done:  # steps and batches have been made as small as they can be
+            raise ModelError(
+                f"Out of memory on {self.decoder.device} while prefilling {len(context.frames.plan):,} frames. Set "
+                "kv_store.device=cpu, take fewer frames (frames.max), or use a larger device.",
+                kind="out_of_memory",
+            )
+        assert cache is not None
+        return cache
+
+    def filled(self, context: Context) -> Cache:
+        """A cache with everything in it."""
+        plan = context.frames.plan
         tokens = self.text.context(plan.times_s, context.system, context.cues)
         clock = Clock(self.decoder.device)
         store = self.new_store(tokens)
@@ -220,8 +232,8 @@ class VideoXL2Model(VideoModel):
         store, ids = cache.store, self.text.question(prompt)
         selection = self.select(cache, prompt, ids)
         memory: KVStore | Mix = store
-        if selection is not None and selection.dense is not None:
-            memory = Mix(store, self.pooled(cache, selection.compression), selection.groups(store.layout))
+        if selection is not None and len(groups := selection.groups(store.layout)) < store.layout.groups:
+            memory = Mix(store, self.pooled(cache, selection.compression), groups)
         selected_s = time.perf_counter() - started
         (generated,) = generate(self.decoder, self.attention, memory, [ids], decoding, self.stop)
         return Reply(
@@ -233,10 +245,16 @@ class VideoXL2Model(VideoModel):
             first_token_s=selected_s + generated.question_s,
             kv_bytes_used=memory.nbytes,
             flops=float(self.answer_flops(store, memory, len(ids), generated, selection)),
-            dense_chunks=selection.chunks(store.layout) if selection is not None else None,
+            dense_chunks=selection.dense if selection is not None else None,
             finish=generated.finish,
-            notes=selection.notes if selection is not None else (),
+            notes=self.notes(memory.length + len(ids) + len(generated.ids), selection),
         )
+
+    def notes(self, length: int, selection: Selection | None) -> tuple[str, ...]:
+        """What a reader of the answer should know."""
+        made_for = int(self.decoder.config.max_position_embeddings)
+        beyond = f"{length:,} positions, but the model was made for {made_for:,}"
+        return (*(selection.notes if selection is not None else ()), *((beyond,) if length > made_for else ()))
 
     def select(self, cache: Cache, prompt: Prompt, ids: tuple[int, ...]) -> Selection | None:
         if self.relevance is None:

@@ -216,9 +216,42 @@ def test_selection_file(tmp_path: Path) -> None:
     lenient = chosen(on_miss="dense")
     missed = lenient.generate(lenient.prefill(context(64)), Prompt(QUESTIONS[1], question="Who?"), DECODING)
     assert missed.kv_bytes_used == kept.cost.kv_bytes and "no row" in missed.notes[0]
+    assert missed.dense_chunks is None
+
+
+def test_positions_beyond_those_of_training_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = model()
+    kept = made.prefill(context(8))
+    assert made.generate(kept, Prompt(QUESTIONS[0]), DECODING).notes == ()
+    monkeypatch.setattr(made.decoder.config, "max_position_embeddings", 300)
+    (note,) = made.generate(kept, Prompt(QUESTIONS[0]), DECODING).notes
+    assert "the model was made for 300" in note
+
+
+@pytest.mark.parametrize("name", ["chunked", "bilevel attention", "host"])
+def test_half_precision(name: str) -> None:
+    made = VideoXL2Model(
+        VideoXL2(dtype="bfloat16", **SETTINGS[name]), load(folder(), dtype=torch.bfloat16, device=torch.device("cpu"))
+    )
+    kept = made.prefill(context(20))
+    assert kept.cost.kv_bytes == made.size.kv_bytes(kept.cost.context_tokens, 2)
+    assert made.generate(kept, Prompt(QUESTIONS[0]), DECODING).text in tuple("ABCD")
 
 
 # Running out of memory
+
+
+@pytest.mark.parametrize("at", ["pool", "text"])
+def test_memory_that_runs_out_elsewhere(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    made = model(**SETTINGS["bilevel uniform"])
+    targets = {"pool": "evalkit.models.videoxl2.adapter.pool", "text": "evalkit.models.shared.prefill.Prefill.text"}
+    monkeypatch.setattr(targets[at], full)
+    with pytest.raises(ModelError, match="while prefilling 44 frames") as raised:
+        made.prefill(context())
+    assert raised.value.kind == "out_of_memory"
 
 
 def test_smaller_vision_batches_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,10 +83,10 @@ def test_growth_copies_a_bounded_number_of_times_each_row() -> None:
     copied = 0
     grown = store.visual._grown
 
-    def counting(old: Tensor) -> Tensor:
+    def counting(old: Tensor, capacity: int) -> Tensor:
         nonlocal copied
         copied += store.visual.count
-        return grown(old)
+        return grown(old, capacity)
 
     store.visual._grown = counting  # type: ignore[method-assign]
     sequence = Sequence.random(Layout(1, 0, [0] * 500, [2] * 500), 1, 32)

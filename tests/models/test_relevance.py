@@ -266,7 +266,9 @@ def test_selection_of_the_authors(tmp_path: Path) -> None:
     selection = method.select(asked(layout, "What?"))
     assert (selection.chunk_groups, selection.compression) == (4, 2)
     assert selection.dense == (0, 1, 4, 7)  # unit 3 = groups 6, 7; unit 9 = groups 18, 19; unit 99 is past the end
-    assert method.select(asked(layout, "Where?")).dense is None  # an empty row: everything
+    everything = method.select(asked(layout, "Where?"))
+    assert everything.dense is None and everything.groups(layout) == list(range(30))
+    assert "empty row" in everything.notes[0]
     odd = method.select(asked(layout, "Who?"))
     assert (odd.chunk_groups, odd.dense) == (3, (0, 9))  # unit 1 starts in chunk 0 of three groups
 
