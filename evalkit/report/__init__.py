@@ -1,0 +1,1 @@
+"""All runs of a results folder on pages that need no network: leaderboard, figures, questions."""
