@@ -33,12 +33,12 @@ STEP_ROWS = 2048
 
 @dataclass
 class Run:
-    """Rows `start:end` of a step; `text` are its text rows within the step. `text_before` and `visual_before` are the
-    rows of the store before it, `window` the first visual row that its visual tokens see."""
+    """Rows `start:end` of a step; `text` says which of the step's text rows are among them. `text_before` and
+    `visual_before` are the rows of the store before it, `window` the first visual row that its visual tokens see."""
 
     start: int
     end: int
-    text: Tensor
+    text: slice
     text_before: int
     visual_before: int
     window: int
@@ -50,7 +50,7 @@ class Step:
 
     rows: Tensor  # embeddings [n, hidden]
     start: int  # position of the first
-    text: Tensor  # which are text
+    text: Tensor  # which of them are text
     visual: Tensor
     runs: list[Run]
     after: Layout
@@ -80,7 +80,7 @@ class Prefill:
         else:
             after = Layout(layout.prefix + len(embeds))
         every = torch.arange(len(embeds), device=embeds.device)
-        run = Run(0, len(embeds), every, layout.text_tokens, layout.visual_tokens, 0)
+        run = Run(0, len(embeds), slice(0, len(embeds)), layout.text_tokens, layout.visual_tokens, 0)
         self.take(Step(embeds, layout.length, every, every[:0], [run], after))
 
     @torch.inference_mode()
@@ -129,27 +129,24 @@ class Prefill:
         before = self.store.layout
         after = before.extended((len(text), len(visual)) for text, visual in groups)
         first, start = before.groups, before.length
-        is_text = torch.cat([torch.arange(len(t) + len(v)) < len(t) for t, v in groups])
         windows = [self.policy.window(group) for group in range(first, after.groups)]
-        runs = []
-        for index, window in enumerate(windows):
-            if index and window == windows[index - 1]:
-                continue
-            group = first + index
-            until = next((first + i for i in range(index, len(windows)) if windows[i] != window), after.groups)
-            rows = range(after.starts[group] - start, after.starts[until] - start)
-            text = is_text[rows.start : rows.stop].nonzero()[:, 0] + rows.start
-            runs.append(
-                Run(
-                    rows.start,
-                    rows.stop,
-                    text.to(self.decoder.device),
-                    after.text_rows[group],
-                    after.visual_rows[group],
-                    after.visual_rows[window],
-                )
+        starts = [at for at in range(len(windows)) if not at or windows[at] != windows[at - 1]]
+        runs = [
+            Run(
+                start=after.starts[first + at] - start,
+                end=after.starts[first + until] - start,
+                text=slice(
+                    after.text_rows[first + at] - before.text_tokens,
+                    after.text_rows[first + until] - before.text_tokens,
+                ),
+                text_before=after.text_rows[first + at],
+                visual_before=after.visual_rows[first + at],
+                window=after.visual_rows[windows[at]],
             )
+            for at, until in zip(starts, [*starts[1:], len(windows)], strict=True)
+        ]
         embeds = torch.cat([part for group in groups for part in group])
+        is_text = torch.cat([torch.arange(len(text) + len(visual)) < len(text) for text, visual in groups])
         text, visual = (which.nonzero()[:, 0].to(embeds.device) for which in (is_text, ~is_text))
         return Step(embeds, start, text, visual, runs, after)
 
@@ -165,22 +162,31 @@ class Prefill:
 
         def see(layer: int, q: Tensor, unrotated: Tensor, rotated: Tensor, v: Tensor) -> Tensor:
             keep(layer, unrotated, rotated, v)
-            out = torch.empty_like(q)
-            for run in step.runs:
-                self.attend(layer, run, q, rotated, v, out)
-            return out
+            return self.attend(layer, step, q, rotated, v)
 
         self.decoder.fill(step.rows, step.positions, see, lambda *kv: keep(last, *kv))
         store.commit(step.after)
 
-    def attend(self, layer: int, run: Run, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
-        """Attention of one run, into its rows of `out`."""
-        store, own = self.store, slice(run.start, run.end)
-        near = store.near(layer, run.text_before, run.window, run.visual_before)
-        seen = attend(self.attention, q[:, own], near, (k[:, own], v[:, own]))
-        out[:, own] = seen.out
-        if run.window and len(run.text):
-            far = attend(self.attention, q[:, run.text], store.blocks(store.visual, layer, 0, run.window))
-            total = Softmax(seen.out[:, run.text - run.start], seen.lse[:, run.text - run.start])
-            total.add(far.out, far.lse)
-            out[:, run.text] = total.out.to(out.dtype)
+    def attend(self, layer: int, step: Step, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of all rows of a step. What lies before the first window is read once, for the text of all runs."""
+        store, out = self.store, torch.empty_like(q)
+        early = step.runs[0].window
+        far = None
+        if early and len(step.text):
+            far = attend(self.attention, q[:, step.text], store.blocks(store.visual, layer, 0, early))
+        for run in step.runs:
+            own = slice(run.start, run.end)
+            near = store.near(layer, run.text_before, run.window, run.visual_before)
+            seen = attend(self.attention, q[:, own], near, (k[:, own], v[:, own]))
+            out[:, own] = seen.out
+            text = step.text[run.text]
+            if not run.window or not len(text):
+                continue
+            total = Softmax(seen.out[:, text - run.start], seen.lse[:, text - run.start])
+            if far is not None:
+                total.add(far.out[:, run.text], far.lse[:, run.text])
+            if run.window > early:
+                between = attend(self.attention, q[:, text], store.blocks(store.visual, layer, early, run.window))
+                total.add(between.out, between.lse)
+            out[:, text] = total.out.to(out.dtype)
+        return out
