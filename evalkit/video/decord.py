@@ -1,9 +1,9 @@
 """decord, the decoder of the published evaluations, for numbers that must be read the way they were.
 
-Known to be wrong (decord 0.6.0, asserted file by file in tests/video/test_decoders.py): other frames on open-GOP,
-field-coded and piecewise refreshed H.264, on HEVC with open GOPs, MPEG-4 with B-frames and transport streams; frames
-before the start of an edit list or a stream copy shown; AV1, GIF and bare streams not opened; 10-bit video converted to
-8 bits in another way.
+Known to be wrong (decord 0.6.0, asserted file by file in tests/video/test_decoders.py): other frames on H.264 and HEVC
+with open groups or piecewise refresh, on MPEG-4 with B-frames and on transport streams; frames before the start of an
+edit list or a stream copy shown; AV1, GIF and bare streams not opened; interlaced and 10-bit video converted to RGB in
+another way.
 """
 
 from __future__ import annotations

@@ -42,10 +42,10 @@ WRONG_IN_DECORD = {
     "open_gop.mp4": "other frames",
     "hevc_open.mp4": "other frames",
     "intra_refresh.mp4": "other frames",
-    "field_coded.mp4": "other frames",
+    "field_coded.mp4": "other colours",  # the right frames, converted to RGB as older FFmpegs do
     "mpeg4.avi": "other frames",
     "transport.ts": "other frames",
-    "ten_bit.mp4": "other frames",  # the right ones, converted to 8 bits in another way
+    "ten_bit.mp4": "other colours",
     "edit_list.mp4": "another number of frames",
     "edit_list_open_gop.mp4": "another number of frames",
     "cut_at_open_key.mkv": "another number of frames",
@@ -60,7 +60,8 @@ WRONG_IN_DECORD = {
 @pytest.mark.parametrize("name", SOUND)
 def test_decord_equals_them_but_for_its_known_failures(corpus: Corpus, name: str) -> None:
     assert decord.__version__ == "0.6.0", "another decord: measure its failures again"
-    assert with_decord(corpus[name], corpus.frames(name)) == WRONG_IN_DECORD.get(name, "right")
+    found, known = with_decord(corpus[name], corpus.frames(name)), WRONG_IN_DECORD.get(name, "right")
+    assert found == known or (found, known) == ("right", "other colours")
 
 
 def with_decord(path: Path, expected: list[np.ndarray]) -> str:
@@ -73,9 +74,8 @@ def with_decord(path: Path, expected: list[np.ndarray]) -> str:
     wanted = list(range(0, len(expected), 7))
     frames = list(decoder.frames(wanted))
     assert len(frames) == len(wanted)
-    return (
-        "right" if all(np.array_equal(f, expected[i]) for f, i in zip(frames, wanted, strict=True)) else "other frames"
-    )
+    apart = max(float(np.abs(f.astype(int) - expected[i]).mean()) for i, f in zip(wanted, frames, strict=True))
+    return "right" if apart == 0 else "other colours" if apart < 10 else "other frames"
 
 
 @pytest.mark.parametrize("name", ["closed_gop.mp4", "vfr.mp4", "mkv.mkv", "vp9.webm", "rotated.mp4", "one_frame.mp4"])
