@@ -9,7 +9,6 @@ for name, value in {
     "HF_HUB_OFFLINE": "1",  # a hub call without network would retry for 23 s
     "HF_DATASETS_OFFLINE": "1",
     "WANDB_MODE": "disabled",
-    "MPLBACKEND": "Agg",
     "NO_COLOR": "1",
     "COLUMNS": "120",
 }.items():

@@ -51,14 +51,28 @@ def beside(board: Board, metrics: Mapping[Column, Sequence[str]]) -> dict[Column
 
 
 def _beside(column: Column, metrics: Sequence[str]) -> Beside:
-    found: dict[tuple[object, ...], list[Published]] = {}
+    found: dict[tuple[object, ...], dict[str, Published]] = {}
     for row in published_scores(column.task, column.split):
-        if not row.group and row.metric in metrics:
+        if not row.group and (metric := _shown_as(row, metrics)):
             key = (row.model, row.setting, row.protocol, row.subtitles, row.frames, row.source)
-            found.setdefault(key, []).append(row)
+            found.setdefault(key, {})[metric] = row
     rows = [
-        PublishedRow(stated[0], {row.metric: row.value for row in stated}, stated[0].protocol == column.protocol)
+        PublishedRow(first, {metric: row.value for metric, row in stated.items()}, _same(first, stated, column))
         for stated in found.values()
+        for first in [next(iter(stated.values()))]
     ]
     rows.sort(key=lambda row: [-row.values.get(metric, -1.0) for metric in metrics])
     return Beside([row for row in rows if row.same], [row for row in rows if not row.same])
+
+
+def _shown_as(row: Published, metrics: Sequence[str]) -> str | None:
+    """The metric under which a published score stands: its own; where its source does not say what was shown beside
+    the frames, the one of that name (`accuracy` under `accuracy (no subtitles)`)."""
+    if row.metric in metrics:
+        return row.metric
+    return next((m for m in metrics if not row.subtitles and m.startswith(f"{row.metric} (")), None)
+
+
+def _same(row: Published, stated: Mapping[str, Published], column: Column) -> bool:
+    """Asked and scored as the column is, as far as the source says."""
+    return row.protocol == column.protocol and all(metric == s.metric for metric, s in stated.items())
