@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,10 @@ class BackendFailed(Exception):
 def require_file(path: Path) -> None:
     """Raise VideoError unless `path` is a file with something in it that may be read."""
     try:
-        if path.is_dir():
-            raise VideoError(f"{path} is a folder, not a video file.", kind="not_video")
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            what = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
+            raise VideoError(f"{path} is {what}, not a video file.", kind="not_video")
         with path.open("rb") as file:
             if not file.read(1):
                 raise VideoError(f"{path} is empty (0 bytes); {FETCH_AGAIN}.", kind="empty")

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -88,8 +89,8 @@ def _decode(job: dict[str, Any], sender: Sender) -> None:
     )
     started = time.perf_counter()
     shape: tuple[int, ...] | None = None
-    distinct = sorted(set(plan.indices))
-    for index, frame in zip(distinct, ahead(backend.frames(distinct)), strict=True):
+    times = Counter(plan.indices)
+    for index, frame in zip(times, ahead(backend.frames(list(times))), strict=True):
         frame = resized(frame, request)
         if shape not in (None, frame.shape):
             raise VideoError(
@@ -97,7 +98,7 @@ def _decode(job: dict[str, Any], sender: Sender) -> None:
             )
         shape = frame.shape
         seconds = time.perf_counter() - started
-        for _ in range(plan.indices.count(index)):
+        for _ in range(times[index]):
             sender.send({"type": "frame", "seconds": seconds}, frame)
             seconds = 0.0
         started = time.perf_counter()

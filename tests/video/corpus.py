@@ -12,6 +12,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 ROOT = Path(__file__).parents[2]
 RATE = 25
@@ -184,6 +185,31 @@ def _only_sound(path: Path) -> Path:
     return path
 
 
+def _cover(path: Path) -> Path:
+    """Sound with a cover picture, which is a video stream to a demuxer."""
+    with av.open(str(path), "w") as container:
+        tone = container.add_stream("aac", rate=16000, layout="mono")
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.height, cover.width, cover.pix_fmt = *SIZE, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(pictures()[0], format="rgb24")))
+        container.mux(cover.encode(None))
+        _hum(container, tone, 2.0)
+    return path
+
+
+def _pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+def resized_midway(path: Path) -> Path:
+    """Two bare streams of different picture sizes, one after the other."""
+    parts = [encode(path.with_suffix(f".{h}.h264"), size=(h, 128), count=30) for h in (96, 64)]
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
 def _loop(path: Path) -> Path:
     path.symlink_to(path.name)  # nobody may read it, not even root
     return path
@@ -210,6 +236,8 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "sound_only.mp4": ("no_video_stream", _only_sound),
     "missing.mp4": ("missing", lambda p: p),
     "folder.mp4": ("not_video", lambda p: p.mkdir() or p),  # type: ignore[func-returns-value]
+    "cover.mp4": ("no_video_stream", _cover),
+    "pipe.mp4": ("not_video", _pipe),
     "loop.mp4": ("unreadable", _loop),
 }
 """Files that cost their questions, with the kind of error."""

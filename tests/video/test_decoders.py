@@ -7,6 +7,8 @@ from pathlib import Path
 import decord
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from evalkit.errors import VideoError
 from evalkit.video.decord import DecordDecoder
@@ -36,6 +38,19 @@ def test_frames_equal_sequential_decoding(corpus: Corpus, name: str) -> None:
             for i, frame in zip(indices, decoder.frames(indices), strict=True):
                 assert np.array_equal(frame, expected[i]), f"frame {i} of {len(expected)}"
         decoder.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["open_gop.mp4", "hevc_open.mp4", "pyramid.mp4", "edit_list.mp4", "vfr.mkv", "av1.mp4"]
+)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_choice_of_frames_equals_sequential_decoding(corpus: Corpus, name: str, data: st.DataObject) -> None:
+    expected = corpus.frames(name)
+    indices = sorted(data.draw(st.sets(st.integers(0, len(expected) - 1), min_size=1, max_size=20)))
+    decoder = PyAVDecoder(corpus[name], threads=data.draw(st.integers(1, 3)), read_on=data.draw(st.integers(0, 60)))
+    for i, frame in zip(indices, decoder.frames(indices), strict=True):
+        assert np.array_equal(frame, expected[i]), f"frame {i} of {indices}"
 
 
 WRONG_IN_DECORD = {

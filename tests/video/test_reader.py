@@ -24,7 +24,7 @@ from evalkit.video import settings as settings_module
 from evalkit.video.reader import FrameReader
 from evalkit.video.settings import VideoSettings
 
-from .corpus import BROKEN, COUNT, ROOT, SOUND, Corpus, encode
+from .corpus import BROKEN, COUNT, ROOT, SOUND, Corpus, encode, resized_midway
 
 ALL = FrameRequest("uniform", COUNT)
 BIG = (480, 640)
@@ -79,6 +79,17 @@ def test_a_frame_that_is_planned_twice_comes_twice(reader: FrameReader, corpus: 
     assert len(set(stream.plan.indices)) < 30
     expected = corpus.frames("moving.gif")
     assert np.array_equal(frames_of(stream), [expected[i] for i in stream.plan.indices])
+
+
+def test_pictures_that_change_their_size_need_one(reader: FrameReader, corpus: Corpus) -> None:
+    path = resized_midway(corpus.folder / "resized.h264")
+    request = FrameRequest("uniform", 12)
+    with pytest.raises(VideoError, match="changes its picture size at frame"):
+        frames_of(reader.open(Video("v", path), request))
+    stream = reader.open(Video("v", path), FrameRequest("uniform", 12, size=(32, 32)))
+    for frame, i in zip(frames_of(stream), stream.plan.indices, strict=True):
+        full = Image.fromarray(corpus.frames("resized.h264")[i])
+        assert np.array_equal(frame, np.asarray(full.resize((32, 32), Image.Resampling.BICUBIC)))
 
 
 def test_a_whole_corpus_costs_only_its_broken_files(corpus: Corpus) -> None:
