@@ -89,8 +89,10 @@ def receive(pipe: IO[bytes], timeout_s: float | None = None) -> tuple[dict[str, 
 
 def _read(pipe: IO[bytes], into: bytearray | memoryview, timeout_s: float | None) -> bytearray | memoryview:
     rest = memoryview(into)
+    waiting = select.poll()  # unlike select(), for any number of open files
+    waiting.register(pipe, select.POLLIN)
     while len(rest):
-        if timeout_s is not None and not select.select([pipe], [], [], timeout_s)[0]:
+        if timeout_s is not None and not waiting.poll(timeout_s * 1000):
             raise Silence
         try:
             got = os.readv(pipe.fileno(), [rest])

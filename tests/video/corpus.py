@@ -191,7 +191,7 @@ def _cover(path: Path) -> Path:
         tone = container.add_stream("aac", rate=16000, layout="mono")
         cover = container.add_stream("mjpeg", rate=1)
         cover.height, cover.width, cover.pix_fmt = *SIZE, "yuvj420p"
-        cover.disposition = Disposition.attached_pic
+        cover.disposition = Disposition.attached_pic.value
         container.mux(cover.encode(av.VideoFrame.from_ndarray(pictures()[0], format="rgb24")))
         container.mux(cover.encode(None))
         _hum(container, tone, 2.0)
