@@ -15,8 +15,9 @@ from evalkit.types import Decoding, Prompt, Reply
 
 @dataclass
 class Faulty(Constant):
-    """`build_s`: how long it takes to build; `mark` is a file that appears when that begins. `die_in_build`: its process
-    ends then. `die_on`: with a question whose id contains this. `bug_on`: such a question meets a programming error."""
+    """`build_s`: how long it takes to build; `mark`: a file that appears when that begins. `die_in_build`: its process
+    ends there; `die_on`: with a question whose id contains this. `bug_on`: such a question meets a programming error.
+    """
 
     build_s: float = field(default=0.0, metadata=NEUTRAL)
     mark: str = field(default="", metadata=NEUTRAL)

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from evalkit.evaluate import failed
 from evalkit.executors.base import Executor, Job, Worker
 from evalkit.provenance import hardware
 from evalkit.types import Clip, Record
+
+_UNAVAILABLE_S = 1.0
 
 
 @dataclass
@@ -121,12 +124,14 @@ class _Member:
         self.job = replace(job, labels=replace(job.labels, worker=_name(number)))
         self.number = number
         self.worker: Worker | None = None
+        self.machine: dict[str, Any] = {}
 
     def work(self, queue: Any) -> Iterator[Record | dict[str, Any]]:
         """The machine it runs on, then records."""
         import ray
 
-        yield hardware()
+        self.machine = self.machine or hardware()
+        yield self.machine
         self.worker = self.worker or Worker(self.job)
         yield from self.worker.answer(iter(lambda: ray.get(queue.take.remote(self.number)), None))
 
@@ -144,6 +149,7 @@ class _Crew:
         self.deaths: Counter[str] = Counter()  # by video
         self.idle_deaths: Counter[int] = Counter()  # by worker, since its last answer
         self.members: list[Any] = []
+        self.at_work: set[int] = set()  # workers that have said so since they were last begun
         self.queue: Any = None
 
     def run(self, clips: Sequence[Clip]) -> Iterator[Record]:
@@ -151,28 +157,35 @@ class _Crew:
         ray = self.ray
         self._engage(clips)
         streams = {self._begin(n): n for n in range(len(self.members))}
+        resting: set[int] = set()
         questions = sum(len(clip.questions) for clip in clips)
         while len(self.done) < questions:  # some workers may never have found a place
             if not streams:
                 streams = self._once_more(clips)
+                resting.clear()
             (ready,), _ = ray.wait(list(streams), num_returns=1, fetch_local=False)
             number = streams.pop(ready)
             try:
                 item = ray.get(next(ready))
             except StopIteration:
+                resting.add(number)
                 continue
             except ray.exceptions.RayTaskError as error:  # raised by the worker's own code, which goes on to live
                 self._explain(error)
                 raise
             except ray.exceptions.RayActorError as error:
                 yield from self._recover(number, error)
-                streams[self._begin(number)] = number
+                streams |= {
+                    self._begin(n): n for n in (number, *resting)
+                }  # it may never find a place again; they have one
+                resting.clear()
                 continue
             except ray.exceptions.ObjectLostError:  # gone with its machine, as the worker will turn out to be
                 streams[ready] = number
                 continue
             streams[ready] = number
             if not isinstance(item, Record):
+                self.at_work.add(number)
                 self.settings.machines[_name(number)] = item
             elif item.question not in self.done:
                 self.idle_deaths[number] = 0
@@ -226,12 +239,16 @@ class _Crew:
     def _recover(self, number: int, error: Exception) -> Iterator[Record]:
         """A worker died: Ray restarts it, its unanswered questions go to whoever pulls next. A video that keeps taking
         workers down costs its own questions."""
+        if number not in self.at_work and isinstance(error, self.ray.exceptions.ActorUnavailableError):
+            time.sleep(_UNAVAILABLE_S)  # it is being restarted, or Ray is not yet sure that its machine is gone
+            return
+        self.at_work.discard(number)
         left = list(filter(None, map(self._unanswered, self.ray.get(self.queue.taken_by.remote(number)))))
         if not left:
             self._count_idle_death(number, error)
         again = []
         for position, clip in enumerate(left):
-            self.deaths[clip.video.id] += position == 0  # the one it was working on; the others were being decoded
+            self.deaths[clip.video.id] += position == 0  # the one at hand; the others were only being decoded
             if self.deaths[clip.video.id] < self.settings.tries:
                 again.append(clip)
                 continue
