@@ -19,17 +19,23 @@ from .index import Progress, build_index
 from .info import BackendFailed, VideoInfo, silent
 from .settings import DECORD_MISSING
 
+READ_RIGHTLY = ("h264", "hevc", "vp8", "vp9")
+
 
 class DecordDecoder:
     """One open video. decord serves what is left of a broken file as if it were whole, so the packets are counted
-    first, as for PyAV; frame count and frame rate are decord's own."""
+    first, as for PyAV; frame count and frame rate are decord's own. Asked for by name it reads any file as it does;
+    `standing_in` for a decoder that failed, only those it is known to read rightly."""
 
-    def __init__(self, path: Path, threads: int = 2, progress: Progress = silent) -> None:
+    def __init__(self, path: Path, threads: int = 2, progress: Progress = silent, standing_in: bool = False) -> None:
         try:
             import decord
         except ImportError as error:
             raise ConfigError(DECORD_MISSING) from error
-        known = build_index(path, progress).info
+        index = build_index(path, progress)
+        known = index.info
+        if standing_in and not (index.plain and known.codec in READ_RIGHTLY):
+            raise BackendFailed("it is known to show other frames of such a file")
         self.name = f"decord {decord.__version__}"
         decord.logging.set_level(decord.logging.QUIET)
         try:

@@ -52,7 +52,9 @@ class Filler:
             if other == "decord" and not decord_installed():
                 raise _given_up(video, f"{first} failed: {failure}", failure) from failure
             try:
-                self._decode({**job, "backend": other}, stream, None, f" ({first} failed: {failure})")
+                self._decode(
+                    {**job, "backend": other, "standing_in": True}, stream, None, f" ({first} failed: {failure})"
+                )
             except BackendFailed as second:
                 causes = f"{first} failed: {failure}; {other} failed: {second}"
                 raise _given_up(video, causes, failure) from second
@@ -121,6 +123,7 @@ class Filler:
             "end_s": video.end_s,
             "fps": video.fps,
             "splice": _plain(video.splice),
+            "standing_in": False,
             "threads": self._threads,
         }
 

@@ -52,6 +52,16 @@ class FrameIndex:
     key_pts: np.ndarray
     in_order: bool
 
+    @property
+    def plain(self) -> bool:
+        """Whether every decoder can be expected to show the same frames: time starts at 0, no frame is hidden, and none
+        leans on a frame before its group's key frame."""
+        if self.in_order or self.pts[0] != 0 or len(self.pts) < len(self.number):
+            return False
+        in_file_order = np.fromiter(self.number, np.int64, len(self.number))
+        earliest_from_here = np.minimum.accumulate(in_file_order[::-1])[::-1]
+        return bool((earliest_from_here[self.key_packet] >= self.key_pts).all())
+
     def key_before(self, i: int) -> int:
         """The last key frame (an index into `key_packet`) from which frame i can be decoded."""
         return max(0, int(np.searchsorted(self.key_pts, self.pts[i], side="right")) - 1)

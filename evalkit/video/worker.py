@@ -136,7 +136,9 @@ def ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 def _opened(path: Path, job: dict[str, Any], alive: Progress) -> Decoder:
     if path.is_dir():
         return PictureFolder(path, job["fps"])
-    return (PyAVDecoder if job["backend"] == "pyav" else DecordDecoder)(path, job["threads"], alive)
+    if job["backend"] == "pyav":
+        return PyAVDecoder(path, job["threads"], alive)
+    return DecordDecoder(path, job["threads"], alive, job["standing_in"])
 
 
 def _splice(fields: dict[str, Any]) -> Splice:

@@ -21,6 +21,8 @@ from evalkit.errors import ConfigError, VideoError
 from evalkit.types import FrameRequest, FrameStream, Video
 from evalkit.video import fill as fill_module
 from evalkit.video import settings as settings_module
+from evalkit.video.decord import DecordDecoder
+from evalkit.video.info import BackendFailed
 from evalkit.video.reader import FrameReader
 from evalkit.video.settings import VideoSettings
 
@@ -184,11 +186,8 @@ def test_when_both_decoders_fail_the_video_is_given_up(big: Path, sign: signal.S
 
 
 def test_frames_of_two_decoders_are_not_mixed_where_they_differ(corpus: Corpus) -> None:
-    path = encode(
-        corpus.folder / "big_open.mp4",
-        size=BIG,
-        options={"preset": "veryfast", "g": "12", "bf": "3", "x264-params": "open-gop=1"},
-    )
+    options = {"preset": "ultrafast", "g": "12"}
+    path = encode(corpus.folder / "big_ten_bit.mp4", count=40, size=BIG, options=options, pix_fmt="yuv420p10le")
     with FrameReader(VideoSettings(workers=1, queue_mb=2)) as reader:
         stream = reader.open(Video("v", path), FrameRequest("uniform", 30))
         batches = stream.batches(1)
@@ -197,6 +196,21 @@ def test_frames_of_two_decoders_are_not_mixed_where_they_differ(corpus: Corpus) 
         os.kill(reader._pool.busy()[0], signal.SIGKILL)
         with pytest.raises(VideoError, match="the other decoder disagrees about frame"):
             list(batches)
+
+
+@pytest.mark.parametrize("name", ["open_gop.mp4", "hevc_open.mp4", "edit_list.mp4", "mpeg4.avi", "transport.ts"])
+def test_decord_does_not_stand_in_where_it_is_known_to_be_wrong(corpus: Corpus, name: str) -> None:
+    with pytest.raises(BackendFailed, match="known to show other frames"):
+        DecordDecoder(corpus[name], standing_in=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["closed_gop.mp4", "pyramid.mp4", "hevc_closed.mp4", "vp9.webm", "vfr.mp4", "rotated.mp4"]
+)
+def test_decord_stands_in_where_it_is_right(corpus: Corpus, name: str) -> None:
+    expected = corpus.frames(name)
+    frames = DecordDecoder(corpus[name], standing_in=True).frames([0, 50, 119])
+    assert np.array_equal(list(frames), [expected[i] for i in (0, 50, 119)])
 
 
 def test_without_decord_a_crash_is_an_error(big: Path, monkeypatch: pytest.MonkeyPatch) -> None:
