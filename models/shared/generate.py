@@ -92,14 +92,18 @@ def generate(
     questions: Sequence[Sequence[int]],
     decoding: Decoding,
     stop: Collection[int],
+    step_rows: int | None = None,
 ) -> list[Generated]:
     """Answer `questions` (token ids) about one memory. Batched or not, a question sees the same; but its sums are taken
-    in another order, so that an answer may flip where two tokens are all but equally likely."""
+    in another order, so that an answer may flip where two tokens are all but equally likely. `step_rows`: take each
+    question in pieces of so many tokens, for less working memory."""
     started = time.perf_counter()
     answers = [Generated() for _ in questions]
     turns = [Turn(decoder, len(ids) + decoding.max_new_tokens) for ids in questions]
     samplers = [Sampler(decoding, decoder.device) for _ in questions]
-    fed: list[Sequence[int]] = list(questions)
+    fed = list(questions)
+    if step_rows:
+        fed = [lead_in(decoder, attention, memory, t, ids, step_rows) for t, ids in zip(turns, questions, strict=True)]
     running = list(range(len(questions)))
     while running:
         embeds = [decoder.embed(torch.tensor(fed[i], device=decoder.device)) for i in running]
@@ -120,6 +124,17 @@ def generate(
             fed[i] = [token]
         running = [i for i in running if answers[i].finish != "stop" and len(answers[i].ids) < decoding.max_new_tokens]
     return answers
+
+
+def lead_in(
+    decoder: Qwen2Decoder, attention: Kernel, memory: Memory, turn: Turn, ids: Sequence[int], step_rows: int
+) -> Sequence[int]:
+    """Feed a question, `step_rows` of its tokens at a time, as long as more than that are left: returns those left."""
+    while len(ids) > step_rows:
+        piece = torch.tensor(ids[:step_rows], device=decoder.device)
+        extend(decoder, attention, memory, [turn], [decoder.embed(piece)])
+        ids = ids[step_rows:]
+    return ids
 
 
 class Sampler:

@@ -78,6 +78,7 @@ class VideoXL2Model(VideoModel):
         self.text = ChatText(self.encode, settings.time_rewrite)
         self.stop = {self.encode(word)[0] for word in (END_OF_TURN, END_OF_TEXT)}
         self.size = self.decoder.size
+        self.question_rows: int | None = None  # of a question at once; all of them, until memory runs out
         tower: Any = loaded.config.vision
         self.vision_size = VisionSize(
             hidden=tower.hidden_size,
@@ -215,16 +216,20 @@ class VideoXL2Model(VideoModel):
     # Questions
 
     def generate(self, cache: VideoCache, prompt: Prompt, decoding: Decoding) -> Reply:
+        """See `VideoModel`. Where memory runs out, the question is taken in smaller pieces, from here on."""
         assert isinstance(cache, Cache) and cache.store is not None, "a closed cache, or another model's"
-        done, reply = attempt(lambda: self.answer(cache, prompt, decoding))
-        if not done:
-            raise ModelError(
-                f"Out of memory on {self.decoder.device} while answering behind {cache.store.length:,} tokens of "
-                "video. Use bilevel_decode with a smaller budget, or a larger device.",
-                kind="out_of_memory",
-            )
-        assert reply is not None
-        return reply
+        while True:
+            done, reply = attempt(lambda: self.answer(cache, prompt, decoding))
+            if done:
+                assert reply is not None
+                return reply
+            if self.question_rows == 1:
+                raise ModelError(
+                    f"Out of memory on {self.decoder.device} while answering behind {cache.store.length:,} tokens of "
+                    "video. Use bilevel_decode with a smaller budget, or a larger device.",
+                    kind="out_of_memory",
+                )
+            self.question_rows = max(1, (self.question_rows or len(self.text.question(prompt))) // 4)
 
     def answer(self, cache: Cache, prompt: Prompt, decoding: Decoding) -> Reply:
         assert cache.store is not None
@@ -235,7 +240,7 @@ class VideoXL2Model(VideoModel):
         if selection is not None and len(groups := selection.groups(store.layout)) < store.layout.groups:
             memory = Mix(store, self.pooled(cache, selection.compression), groups)
         selected_s = time.perf_counter() - started
-        (generated,) = generate(self.decoder, self.attention, memory, [ids], decoding, self.stop)
+        (generated,) = generate(self.decoder, self.attention, memory, [ids], decoding, self.stop, self.question_rows)
         return Reply(
             text=str(self.tokenizer.decode(generated.ids, skip_special_tokens=True)),
             prompt_tokens=len(ids),
