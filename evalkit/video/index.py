@@ -7,12 +7,10 @@ promise is an error: sampling only the readable part would silently show the mod
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import av
 import numpy as np
@@ -22,6 +20,7 @@ from av.video.stream import VideoStream
 from evalkit.errors import VideoError
 
 from .info import FETCH_AGAIN, BackendFailed, VideoInfo, require_file, silent, unopenable
+from .promises import Promises, promises
 
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,gif,ogg,h264,hevc,ivf,mpegvideo,m4v,rm,mjpeg,mxf,dv,"
@@ -29,8 +28,9 @@ FORMATS = (
 )
 """Containers that are opened. Playlists are not: a downloaded 'video' must not make the reader open other files."""
 
-WHOLE_PICTURE = ("gif", "apng")
-"""Codecs whose frames may lean on any earlier one, whatever their key flags say: decoded from the start."""
+COUNTED = ("gif", "apng", ("avi", "mpeg4"))
+"""Codecs, or codecs in a container, whose frames are found by decoding from the start alone: they lean on any earlier
+frame whatever their key flags say, or come packed two to a packet."""
 
 Progress = Callable[[], None]
 
@@ -93,23 +93,26 @@ def _kinds(container: InputContainer) -> str:
 
 @dataclass
 class _Packets:
-    pts: list[int | None]
-    key: list[bool]
-    hidden: list[bool]
-    end_s: float
-    errors: list[str]
+    """What reading the packets told. `end_s` is where the last one ends, of any stream."""
+
     codec: str
+    in_order: bool
+    promised: Promises
+    pts: list[int | None] = field(default_factory=list)
+    key: list[bool] = field(default_factory=list)
+    hidden: list[bool] = field(default_factory=list)
+    end_s: float = 0.0
+    errors: list[str] = field(default_factory=list)
 
 
-def _read_packets(path: Path, progress: Progress, **options: str) -> tuple[_Packets, int, float]:
-    """All packets of the video stream, the number the container promises, and the duration it promises."""
+def _read_packets(path: Path, progress: Progress, **options: str) -> _Packets:
     with opened(path, **options) as (container, stream):
-        found = _Packets([], [], [], 0.0, [], stream.codec_context.name)
-        matroska = "matroska" in container.format.name
-        packets = container.demux() if matroska else container.demux(stream)
+        codec, name = stream.codec_context.name, container.format.name
+        found = _Packets(codec, (name, codec) in COUNTED or codec in COUNTED, promises(path, container, stream))
+        matroska = "matroska" in name
         try:
             with _complaints() as log:  # the one place where Matroska's reader tells that it lost its way
-                for packet in packets:
+                for packet in container.demux() if matroska else container.demux(stream):
                     progress()
                     if packet.size == 0:
                         continue
@@ -118,17 +121,16 @@ def _read_packets(path: Path, progress: Progress, **options: str) -> tuple[_Pack
                         found.end_s = max(found.end_s, end)
                     if packet.stream_index != stream.index:
                         continue
-                    if packet.is_corrupt and "mpeg" in container.format.name and any(found.key):
-                        found.errors.append("packets are lost")  # and with them the count
+                    if packet.is_corrupt and any(found.key):  # what goes before the first key frame is not shown anyway
+                        found.errors.append("a packet is cut short")
                     found.pts.append(packet.pts)
                     found.key.append(packet.is_keyframe)
                     found.hidden.append(packet.is_discard or _never_shown(stream, packet))
             if matroska:
-                found.errors = [message for _, _, message in log]
+                found.errors += [message for _, _, message in log]
         except av.error.FFmpegError as error:
             found.errors.append(error.strerror or str(error))
-        promised_s = float(container.duration / av.time_base) if matroska and container.duration else 0.0
-        return found, stream.frames, promised_s
+        return found
 
 
 @contextmanager
@@ -148,62 +150,41 @@ def _never_shown(stream: VideoStream, packet: av.Packet) -> bool:
     return stream.codec_context.name in ("vp8", "libvpx") and not bytes(packet)[0] & 0x10
 
 
-def _segment_end(path: Path) -> int:
-    """Where a Matroska file says that it ends; 0 for other files and for live recordings, which do not say."""
-    with path.open("rb") as file:
-        if file.read(4) != b"\x1a\x45\xdf\xa3":
-            return 0
-        file.seek(_element_size(file), os.SEEK_CUR)
-        if file.read(4) != b"\x18\x53\x80\x67":
-            return 0
-        size = _element_size(file)
-        return file.tell() + size if size else 0
-
-
-def _element_size(file: IO[bytes]) -> int:
-    """An EBML length: as many bytes as the first has leading zeros, and itself. All ones is unknown, given as 0."""
-    first = file.read(1)[0]
-    more = 8 - first.bit_length()
-    size = int.from_bytes(bytes([first & (0x7F >> more)]) + file.read(more), "big")
-    return 0 if size == (1 << 7 * (more + 1)) - 1 else size
-
-
 def build_index(path: Path, progress: Progress = silent) -> FrameIndex:
     """Read the packets of `path`. Raises VideoError (missing, unreadable, empty, not_video, no_video_stream, damaged)
     or BackendFailed."""
     require_file(path)
-    found, promised, promised_s = _read_packets(path, progress)
-    if len(found.pts) < promised:  # an edit list may leave packets out for good reason: count them without it
-        everything, _, _ = _read_packets(path, progress, ignore_editlist="1")
-        if len(everything.pts) < promised:
-            raise VideoError(
-                f"{path} is damaged: only {len(everything.pts)} of its {promised} frames are there; {FETCH_AGAIN}.",
-                kind="damaged",
-            )
-    if found.errors:
-        raise VideoError(
-            f"{path} is damaged: its container cannot be followed ({found.errors[0].strip()}); {FETCH_AGAIN}.",
-            kind="damaged",
-        )
-    missing_bytes = _segment_end(path) - path.stat().st_size
-    if missing_bytes > 0:
-        raise VideoError(
-            f"{path} is damaged: its last {missing_bytes} bytes are missing; {FETCH_AGAIN}.", kind="damaged"
-        )
-    if found.end_s < promised_s - max(1.0, 0.02 * promised_s):
-        raise VideoError(
-            f"{path} is damaged: it ends at {found.end_s:.1f} s of {promised_s:.1f} s; {FETCH_AGAIN}.", kind="damaged"
-        )
-    if not any(found.key):
-        raise VideoError(f"{path} is damaged: it holds no frame that decoding can start from.", kind="damaged")
+    found = _read_packets(path, progress)
+    there = len(found.pts)
+    if there < found.promised.packets:  # an edit list may leave packets out for good reason: count them without it
+        there = len(_read_packets(path, progress, ignore_editlist="1").pts)
+    trouble = _broken_promise(found, there, path.stat().st_size)
+    if trouble:
+        raise VideoError(f"{path} is damaged: {trouble}; {FETCH_AGAIN}.", kind="damaged")
     return _arrange(path, found, progress)
+
+
+def _broken_promise(found: _Packets, there: int, size_bytes: int) -> str:
+    """What shows that the file is not whole, or ''."""
+    promised = found.promised
+    if there < promised.packets:
+        return f"only {there} of its {promised.packets} frames are there"
+    if found.errors:
+        return f"its container cannot be followed ({found.errors[0].strip()})"
+    if size_bytes < promised.size_bytes:
+        return f"its last {promised.size_bytes - size_bytes} bytes are missing"
+    if found.end_s < promised.duration_s - max(1.0, 0.02 * promised.duration_s):
+        return f"it ends at {found.end_s:.1f} s of {promised.duration_s:.1f} s"
+    if not any(found.key):
+        return "it holds no frame that decoding can start from"
+    return ""
 
 
 def _arrange(path: Path, found: _Packets, progress: Progress) -> FrameIndex:
     keys = [n for n, key in enumerate(found.key) if key]
     first = keys[0]
     known = [pts for pts in found.pts if pts is not None]
-    in_order = found.codec in WHOLE_PICTURE or len(known) < len(found.pts) or len(set(known)) < len(known)
+    in_order = found.in_order or len(known) < len(found.pts) or len(set(known)) < len(known)
     if in_order:
         count = _count_frames(path, progress)
         pts = packet = key_pts = key_packet = np.empty(0, np.int64)
@@ -224,7 +205,6 @@ def _arrange(path: Path, found: _Packets, progress: Progress) -> FrameIndex:
 def _count_frames(path: Path, progress: Progress) -> int:
     count = 0
     with opened(path) as (container, stream):
-        stream.codec_context.skip_frame = "DEFAULT"
         try:
             for _ in container.decode(stream):
                 progress()

@@ -91,7 +91,7 @@ class PyAVDecoder:
                 context.skip_frame = "DEFAULT" if packet is None or number in wanted else "NONREF"
             try:
                 pictures = context.decode(packet)
-            except av.error.InvalidDataError:
+            except av.error.FFmpegError:
                 return given
             for picture in pictures:
                 if not entered and not self._entered(key, picture):
@@ -160,7 +160,7 @@ class PyAVDecoder:
             past = packet is None or number > last
             try:
                 pictures = context.decode(None if past else packet)
-            except av.error.InvalidDataError:
+            except av.error.FFmpegError:
                 yield number, None, False
                 pictures = []
             if packet is not None and packet.is_corrupt and not past:
@@ -216,19 +216,22 @@ class PyAVDecoder:
 
     def _count_to(self, indices: list[int]) -> Iterator[np.ndarray]:
         """For files whose timestamps identify no packets: decode from the start and count."""
-        done = 0
+        done, whole = 0, True
         self._open_decoder(careful=True)
         stream = self._stream
         assert stream is not None
         try:
             for i, picture in enumerate(cast(InputContainer, stream.container).decode(stream)):
                 self.progress()
+                whole = not picture.is_corrupt and (whole or picture.key_frame)
                 if i == indices[done]:
+                    if not whole:
+                        break
                     yield self._to_rgb(picture)
                     done += 1
                 if done == len(indices):
                     return
-        except av.error.InvalidDataError:
+        except av.error.FFmpegError:
             pass
         raise self._undecodable(indices[done])
 

@@ -100,6 +100,20 @@ def rotate(path: Path) -> Path:
     return path
 
 
+def repeat_a_picture(path: Path) -> Path:
+    """Empty chunk 20 of an AVI, its way of showing chunk 19 for longer. The bytes stay, as a chunk of nobody's."""
+    data = bytearray(path.read_bytes())
+    index = data.rindex(b"idx1") + 8
+    entry = index + 20 * 16
+    _, _, offset, size = struct.unpack("<4s3I", data[entry : entry + 16])
+    chunk = data.index(b"movi") + offset
+    assert data[chunk : chunk + 4] == b"00dc" and size > 8
+    data[entry + 12 : entry + 16] = bytes(4)
+    data[chunk + 4 : chunk + 16] = bytes(4) + b"JUNK" + struct.pack("<I", size - 8)
+    path.write_bytes(data)
+    return path
+
+
 def cut(source: Path, path: Path, share: float) -> Path:
     data = source.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
@@ -160,6 +174,7 @@ SOUND: dict[str, Callable[[Path], Path]] = {
     ),
     "one_frame.mp4": lambda p: encode(p, count=1),
     "mpeg4.avi": lambda p: encode(p, "mpeg4", {"g": "24", "bf": "2"}),
+    "repeats.avi": lambda p: repeat_a_picture(encode(p, "mjpeg", {"q:v": "3"}, "yuvj420p", count=30)),
     "transport.ts": lambda p: encode(p),
     "bare.h264": lambda p: encode(p),
     "moving.gif": lambda p: encode(p, "gif", {}, "rgb8", count=30),
@@ -227,6 +242,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "half.mkv": ("damaged", lambda p: cut(encode(p.with_suffix(".src.mkv")), p, 0.5)),
     "nearly_whole.mkv": ("damaged", lambda p: cut(encode(p.with_suffix(".src.mkv")), p, 0.97)),
     "half.webm": ("damaged", lambda p: cut(SOUND["vp9.webm"](p.with_suffix(".src.webm")), p, 0.5)),
+    "half_fragmented.mp4": ("damaged", lambda p: cut(SOUND["fragmented.mp4"](p.with_suffix(".src.mp4")), p, 0.6)),
     "half.avi": ("damaged", lambda p: cut(SOUND["mpeg4.avi"](p.with_suffix(".src.avi")), p, 0.5)),
     "no_moov.mp4": ("damaged", _no_index),
     "zero.mp4": ("empty", _text(b"")),
