@@ -186,12 +186,12 @@ def test_when_both_decoders_fail_the_video_is_given_up(big: Path, sign: signal.S
 
 
 def test_frames_of_two_decoders_are_not_mixed_where_they_differ(corpus: Corpus) -> None:
-    options = {"preset": "ultrafast", "g": "12"}
-    path = encode(corpus.folder / "big_ten_bit.mp4", count=40, size=BIG, options=options, pix_fmt="yuv420p10le")
+    options = {"preset": "veryfast", "g": "12", "bf": "0", "x264-params": "intra-refresh=1"}
+    path = encode(corpus.folder / "big_refresh.mp4", count=80, size=BIG, options=options)
     with FrameReader(VideoSettings(workers=1, queue_mb=2)) as reader:
-        stream = reader.open(Video("v", path), FrameRequest("uniform", 30))
+        stream = reader.open(Video("v", path), FrameRequest("uniform", 16))
         batches = stream.batches(1)
-        for _ in range(20):
+        for _ in range(10):
             next(batches)
         os.kill(reader._pool.busy()[0], signal.SIGKILL)
         with pytest.raises(VideoError, match="the other decoder disagrees about frame"):
