@@ -109,6 +109,11 @@ def _report_repeats(joined: Joined) -> None:
             f"{len(others)} questions are answered differently by several of the files ({_places(others)}): they are "
             "the logs of different runs. Import one at a time."
         )
+    if 10 * len(joined.repeated) > len(joined.replies):
+        raise DataError(
+            f"{len(joined.repeated)} of {len(joined.replies)} questions are answered again, and differently "
+            f"({_places([row for _, row in joined.repeated])}): the log holds several runs. Import one at a time."
+        )
     inside = [row for row in joined.replies.values() if row.others]
     for rows, where in (([row for _, row in joined.repeated], "again"), (inside, "several times in one row")):
         if rows:

@@ -1,8 +1,9 @@
 """Which question a logged row answers.
 
-In this order: by an id that is the task's; by video and text; by a text or prompt that only one question has; by its
-place, where the log holds the whole task. Whatever else the row says of its question (text, options, right answer)
-must agree with the question found: a wrong match would give a number that looks right.
+In this order: by an id that is the task's; by video and text; by a text or prompt that only one question has; by the
+cell of a needle test's grid; by its place, where the log holds the whole task. Whatever else the row says of its
+question (text, options, right answer) must agree with the question found: a wrong match would give a number that looks
+right.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Joiner:
         self.texts: dict[tuple[str, str], list[Question]] = defaultdict(list)
         self.anywhere: dict[str, list[Question]] = defaultdict(list)
         self.videos: dict[str, list[Question]] = defaultdict(list)
+        self.cells: dict[tuple[float, float], list[Question]] = defaultdict(list)
         self.clip_of = {q.id: clip for clip in clips for q in clip.questions}
         for clip in clips:
             video = clip.video
@@ -55,6 +57,9 @@ class Joiner:
             names = {stem(name) for name in called}
             for q in clip.questions:
                 self.anywhere[plain(q.text)].append(q)
+                if video.splice is not None and video.splice.image is not None:
+                    for depth in {video.splice.depth, 100 * video.splice.depth}:  # as a share, or in percent
+                        self.cells[video.splice.frames, depth].append(q)
                 for name in names:
                     self.texts[name, plain(q.text)].append(q)
                     self.videos[name].append(q)
@@ -93,7 +98,7 @@ class Joiner:
         value = row.values.get(column)
         if isinstance(value, float) and value.is_integer():  # as tables make of whole numbers
             value = int(value)
-        return None if value is None else self.ids.get(str(value))
+        return None if value is None else self.ids.get(str(value)) or self.ids.get(stem(str(value)))
 
     def _found(
         self, rows: Sequence[tuple[Logged, Saying]], column: str | None, places: Sequence[Question]
@@ -157,6 +162,8 @@ class Joiner:
                 yield self.anywhere.get(saying.text, [])
             for block in saying.blocks():
                 yield self.anywhere.get(block, [])
+        if saying.cell is not None and not saying.texts:
+            yield self.cells.get(saying.cell, [])
 
     def _places_of(self, rows: Sequence[tuple[Logged, Saying]]) -> list[Question]:
         """The questions of the rows by the numbers of their documents; empty unless the log numbers the whole task,

@@ -81,13 +81,18 @@ def _json_rows(path: Path) -> Iterable[Mapping[str, Any]]:
             content = [json.loads(line) for line in text.splitlines() if line.strip()]  # JSON lines under another name
         except (ValueError, NameError):
             raise DataError(f"{path} is not JSON ({error}).") from None
-    if isinstance(content, dict) and isinstance(content.get("logs"), list):
-        content = content["logs"]
+    lists = [value for value in content.values() if _is_rows(value)] if isinstance(content, dict) else []
+    if len(lists) == 1:  # lmms-eval calls it "logs", others "results" or "data"
+        content = lists[0]
     elif isinstance(content, dict):
         content = [_entry(key, value) for key, value in content.items()]
-    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+    if content != [] and not _is_rows(content):
         raise DataError(f'{path}: expected a list of rows, a "logs" list (lmms-eval), or a mapping of id to reply.')
     return (part for row in content for part in _unnested(row))
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
 
 
 def _entry(key: str, value: Any) -> Any:
@@ -167,4 +172,4 @@ def _flat(value: Any) -> Iterator[str]:
         for part in value:
             yield from _flat(part)
     else:
-        yield "" if value is None else str(value)
+        yield "" if value is None or value != value else str(value)  # NaN: an empty cell of a table

@@ -25,7 +25,8 @@ _OPTION_LINES = re.compile(r"\n\s*(?:Options?:\s*)?\(?A[).]")
 @dataclass(frozen=True)
 class Saying:
     """`text`: the question without its options, white space collapsed; `prompt`: the whole that was asked, by lines.
-    `golds`: the right answer, as each of the columns that have it states it. `span`: the part of the video."""
+    `golds`: the right answer, as each of the columns that have it states it. `span`: the part of the video. `cell`:
+    frames and depth of a needle."""
 
     videos: tuple[str, ...] = ()
     text: str | None = None
@@ -33,6 +34,7 @@ class Saying:
     options: tuple[str, ...] | None = None
     golds: tuple[Any, ...] = ()
     span: tuple[float, float] | None = None
+    cell: tuple[float, float] | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Saying:
@@ -46,6 +48,7 @@ class Saying:
             _options(values, text or ""),
             tuple(values[name] for name in _GOLD if values.get(name) is not None),
             _span([values.get("start"), values.get("end")]),
+            _span([values.get("frames"), values.get("depth")]),
         )
 
     @property
@@ -91,7 +94,9 @@ def same_text(saying: Saying, question: Question) -> bool | None:
 def same_options(saying: Saying, question: Question) -> bool | None:
     if saying.options is None or not question.options:
         return None
-    return [_option(o) for o in saying.options] == [_option(o) for o in question.options]
+    if len(saying.options) != len(question.options):
+        return False
+    return all(_forms(a) & _forms(b) for a, b in zip(saying.options, question.options, strict=True))
 
 
 def has_options(saying: Saying, question: Question) -> bool:
@@ -113,22 +118,18 @@ def same_gold(saying: Saying, question: Question) -> bool | None:
 
 
 def _same_answer(stated: Any, question: Question) -> bool | None:
-    gold, options = str(question.gold), [_option(option) for option in question.options]
+    gold, options = str(question.gold), question.options
     letters = "ABCDEFGHIJ"[: len(options)]
     number = letters.find(gold) if len(gold) == 1 else -1
-    right = {_option(gold)} | ({options[number]} if number >= 0 else set())
+    rights = (gold, f"({gold})", options[number], str(number)) if number >= 0 else (gold,)
     text = _collapsed(str(stated))
-    if not options:
-        return _option(text) in right
-    if len(text) == 1 and text.upper() in letters and text.upper() == gold:
+    if any(_forms(text) & _forms(right) for right in rights):
         return True
-    if text.lstrip("-").isdigit() and number == int(text):
-        return True
-    if _option(text) in right:
-        return True
+    if options and number < 0 and not any(_forms(gold) & _forms(option) for option in options):
+        return None  # a few rows' answers are none of their options, and copies of the data make different things of it
     label = _LABEL.match(text) or re.fullmatch(r"\(?([A-J])\)?()", text)
-    known = _option(text) in options or (label and (label[1] or label[2]) in letters) or text in map(str, range(10))
-    return False if known else None
+    states_one = (label and (label[1] or label[2]) in letters) or text in map(str, range(len(options)))
+    return False if states_one or not options or any(_forms(text) & _forms(o) for o in options) else None
 
 
 def _same_span(a: tuple[float, float], b: Sequence[float]) -> bool:
@@ -170,9 +171,14 @@ def _lines(text: str) -> tuple[str, ...] | None:
 
 
 @lru_cache(maxsize=1 << 16)
-def _option(text: str) -> str:
-    """For comparison: without its letter, end stop and case; 3 and 3.0 are one number."""
-    value = _collapsed(_LABEL.sub("", text)).rstrip(".").casefold()
+def _forms(text: str) -> frozenset[str]:
+    """An option for comparison, with and without what may be its letter; case and end stop do not matter, and 3 and
+    3.0 are one number."""
+    return frozenset(_bare(form) for form in (text, _LABEL.sub("", text) or text))
+
+
+def _bare(text: str) -> str:
+    value = _collapsed(text).rstrip(".").casefold()
     return value[:-2] if re.fullmatch(r"\d+\.0", value) else value
 
 

@@ -18,6 +18,7 @@ from evalkit.config import instantiate
 from evalkit.errors import ConfigError, DataError
 from evalkit.import_log import import_log
 from evalkit.runs import read_records
+from evalkit.sayings import Saying, same_gold
 from evalkit.sources import Mini
 from evalkit.tools import Arguments
 from evalkit.types import Clip, Question
@@ -432,6 +433,40 @@ def test_llava_answers_and_needles(tmp_path):
     assert [r.reply for r in records] == [f"B, {id}" for id in ids]
 
 
+@pytest.mark.parametrize("percent", [1, 100])
+def test_needle_answers_by_their_cell(percent, tmp_path):
+    """Rows of frames, depth, reply and right answer, as Video-XL's needle logs have them: no id, no question."""
+    task = instantiate({"_target_": "evalkit.tasks.niah.NIAH", "control": False}, "task")
+    Mini().open(task)
+    asked = [(clip, q) for clip in task.clips() for q in clip.questions]
+    rows = []
+    for clip, q in asked:
+        splice = clip.video.splice
+        cell = {"frames": splice.frames, "depth": float(percent * splice.depth)}
+        rows.append({**cell, "seconds": 1.5, "output": f"{q.gold}) in {cell}", "answer": q.gold})
+    named = [*arguments("niah"), "task.control=false"]
+    records = {r.question: r for r in read_records(run(jsonl(tmp_path / "n.jsonl", rows), tmp_path / "r", *named))}
+    assert {q.id: records[q.id].reply for _, q in asked} == {
+        q.id: row["output"] for (_, q), row in zip(asked, rows, strict=True)
+    }
+
+
+def test_ids_with_a_folder_and_an_ending(tmp_path):
+    asked = pairs("vnbench")
+    rows = [{"question_id": f"./VNBench/{q.id}", "pred": q.id} for _, q in asked]
+    records = read_records(run(jsonl(tmp_path / "x.jsonl", rows), tmp_path / "r", *arguments("vnbench")))
+    assert [r.reply for r in records] == [q.id for _, q in asked]
+
+
+def test_empty_cells_are_empty_replies(tmp_path):
+    asked = pairs("videomme")
+    rows = [{**videomme(clip, q), "prediction": float("nan") if i < 3 else q.gold} for i, (clip, q) in enumerate(asked)]
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps({"results": rows, "model": "x"}))
+    records = read_records(run(file, tmp_path / "r", *arguments("videomme")))
+    assert [r.reply for r in records] == ["", "", "", *(q.gold for _, q in asked[3:])]
+
+
 def test_a_prompt_shared_by_two_questions_is_told_by_the_right_answer(tmp_path):
     """As Video-MME's 472-1 and 475-1: one prompt, two videos, two right answers."""
     asked = pairs("videomme")
@@ -448,6 +483,40 @@ def test_a_prompt_shared_by_two_questions_is_told_by_the_right_answer(tmp_path):
     records = read_records(run(jsonl(tmp_path / "x.jsonl", rows), tmp_path / "r", *arguments("videomme")))
     assert [r.reply for r in records] == [q.id for _, q in asked]
     assert shared or len({q.text for _, q in asked}) == len(asked)
+
+
+@pytest.mark.parametrize(
+    ("stated", "options", "gold", "verdict"),
+    [
+        ("B", ("x", "y"), "B", True),
+        ("(B)", ("x", "y"), "B", True),
+        ("B. y", ("x", "y"), "B", True),
+        ("y.", ("x", "Y"), "B", True),
+        (1, ("x", "y"), "B", True),
+        ("A", ("x", "y"), "B", False),
+        (0, ("x", "y"), "B", False),
+        ("x", ("x", "y"), "B", False),
+        ("(A) x", ("x", "y"), "B", False),
+        ("(A)", ("x", "y"), "B", False),
+        ("A.", ("x", "y"), "B", False),
+        ("(B) same", ("same", "same"), "A", True),  # the right text stands twice
+        (3, ("3", "4", "5"), "A", True),  # a value, not a number of an option
+        (3.0, ("3", "4", "5"), "A", True),
+        ("A. C. elegans", ("C. elegans", "E. coli"), "A", True),
+        ("C. elegans", ("C. elegans", "E. coli"), "B", False),
+        ("something else", ("x", "y"), "B", None),
+        ("A", ("x", "y"), "none of them", None),  # MLVU has two such rows
+        ("none of them", ("x", "y"), "none of them", True),
+        ([4.0, 11.0], (), (4.004, 11.0), True),
+        ("[4.0, 11.0]", (), (4.0, 12.0), False),
+        ("4.0 to 11.0", (), (4.0, 12.0), None),
+        ("B", (), "B", True),
+        ("A", (), "B", False),
+        ("B", ("x", "y"), None, None),
+    ],
+)
+def test_what_agrees_with_a_right_answer(stated, options, gold, verdict):
+    assert same_gold(Saying(golds=(stated,)), Question("q", "?", options, gold)) is verdict
 
 
 # What does not fit --------------------------------------------------------------------------------------------------
@@ -525,6 +594,13 @@ def test_different_answers_to_one_question_are_told(tmp_path, capsys):
     assert "1 answered again, and differently (log.json, row 19)" in said
     assert "1 answered several times in one row, and differently (log.json, row 3)" in said
     assert (records[0].reply, records[2].reply) == (records[0].gold, "A")
+
+
+def test_a_log_of_several_runs_is_refused(tmp_path):
+    rows = videomme_log(pairs("videomme"))
+    both = [*rows, *({**row, "resps": ["Z"]} for row in rows)]
+    with pytest.raises(DataError, match=r"18 of 18 questions are answered again.*holds several runs"):
+        run(lmms_json(both, tmp_path), tmp_path / "r", *arguments("videomme"))
 
 
 def test_two_runs_are_not_mixed(tmp_path):
