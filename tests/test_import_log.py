@@ -229,6 +229,34 @@ def test_the_published_scores_from_the_command_line(setting, tmp_path):
     assert {"pure": "47.64", "w_chunk": "46.61", "w_chunk_bilevel": "48.61"}[setting] in done.stderr
 
 
+@needs_replay
+def test_real_needle_answers_give_their_cells(tmp_path):
+    """The needles themselves are not at hand: four of one's own stand for them, with the same right letters."""
+    from PIL import Image
+
+    needles = {"a": "B", "b": "A", "c": "C", "d": "A"}
+    for folder in ("qa", "needles"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for name in needles:
+        Image.new("RGB", (32, 24)).save(tmp_path / "data" / "needles" / f"{name}.png")
+    questions = [f"What is on {name}?\nOptions:(A) x\n(B) y\n(C) z" for name in needles]
+    qa = {"needle": [f"{n}.png" for n in needles], "retrieval_question": questions, "answer": [*needles.values()]}
+    (tmp_path / "data" / "qa" / "qa.json").write_text(json.dumps(qa))
+    rows, cells = (read_gz(REPLAY / f"niah/needle_{name}.jsonl.gz") for name in ("answers", "cells"))
+    named = ["task=niah", "task.protocol=video_xl", "task.control=false", "task.haystack=movie.mp4", "source=local"]
+    named = [*named, f"source.root={tmp_path / 'data'}", "tracker=csv"]
+    with pytest.raises(DataError, match="the log holds several runs"):
+        run(jsonl(tmp_path / "all.jsonl", rows), tmp_path / "r", *named)
+    for log in sorted({row["log"] for row in rows}):
+        file = jsonl(tmp_path / f"{log}.jsonl", [row for row in rows if row["log"] == log])
+        records = [r for r in read_records(run(file, tmp_path / log, *named)) if r.status == "ok"]
+        found: dict[tuple[int, float], list[float]] = {}
+        for r in records:
+            found.setdefault((int(r.groups["frames"][0]), 100 * float(r.groups["depth"][0])), []).append(r.score)
+        expected = {(cell["frames"], cell["depth"]): cell["score"] for cell in cells if cell["log"] == log}
+        assert {cell: sum(scores) / len(scores) for cell, scores in found.items()} == expected
+
+
 # Every benchmark, in the shapes of its own logs ---------------------------------------------------------------------
 
 TASKS = {
