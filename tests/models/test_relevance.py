@@ -320,3 +320,16 @@ def test_files_of_another_form(tmp_path: Path, content: str) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"relevance\.file"):
         SelectionFile(str(tmp_path / "b.json"))
+
+
+def test_a_folder_of_files(tmp_path: Path) -> None:
+    (tmp_path / "short").mkdir()
+    written(tmp_path / "short")
+    row = {"question_id": "17", "key": None, "config": [7, 12, 4, "languagebind"], "units": [17]}
+    (tmp_path / "long.jsonl.gz").write_bytes(gzip.compress(json.dumps(row).encode()))
+    method = SelectionFile(str(tmp_path))
+    assert method.select(asked(groups(30), "What?")).dense == (0, 1, 4, 7)
+    assert method.select(asked(groups(60), "Else?", question_id="17")).dense == (0, 2, 4)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="holds no selection file"):
+        SelectionFile(str(tmp_path / "empty"))
