@@ -28,6 +28,14 @@ class DecodingSettings:
     top_p: float | None = None
     seed: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise ConfigError(f"decoding.max_new_tokens={self.max_new_tokens}: give at least 1.")
+        if self.temperature is not None and self.temperature < 0:
+            raise ConfigError(f"decoding.temperature={self.temperature}: give 0 (greedy) or more.")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ConfigError(f"decoding.top_p={self.top_p}: give a share above 0, at most 1.")
+
 
 @dataclass
 class Throughput:
@@ -71,6 +79,8 @@ class EvalConfig:
             raise ConfigError(f'resume="{self.resume}": choose auto or force.{suggest(self.resume, ["auto", "force"])}')
         if not 0 <= self.min_coverage <= 1:
             raise ConfigError(f"min_coverage={self.min_coverage}: give a share between 0 and 1.")
+        if not self.results:
+            raise ConfigError("results is empty: name a folder, such as results=results.")
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit={self.limit}: give the number of questions to ask, at least 1.")
 

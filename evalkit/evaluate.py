@@ -111,6 +111,7 @@ def _labelled(task: Task, clip: Clip, question: Question, labels: Labels, starte
         groups={name: list(values) for name, values in question.groups.items()},
         gold=list(question.gold) if isinstance(question.gold, tuple) else question.gold,
         status="ok",
+        question_sha256=question.digest(),
         worker=labels.worker,
         started=datetime.fromtimestamp(started, timezone.utc).isoformat(timespec="milliseconds"),
     )

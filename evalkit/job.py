@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -52,8 +53,8 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """What can change an answer; its hash is the run's key."""
         return {
-            "task": {"name": self.task.name, **identity(self.task)},
-            "model": {"id": self.model_id, **identity(self.model)},
+            "task": {"name": self.task.name, "class": _class(self.task), **identity(self.task)},
+            "model": {"id": self.model_id, "class": _class(self.model), **identity(self.model)},
             "source": self.source.kind,
             "decoding": identity(self.decoding),
             "video": identity(self.config.video),
@@ -82,6 +83,10 @@ def plan(config: DictConfig, model_id: str | None = None, group: str | None = No
     )
 
 
+def _class(settings: object) -> str:
+    return f"{type(settings).__module__}.{type(settings).__qualname__}"
+
+
 def _decoding(protocol: Decoding, overrides: DecodingSettings) -> Decoding:
     return replace(protocol, **{k: v for k, v in vars(overrides).items() if v is not None})
 
@@ -97,9 +102,10 @@ def run(plan: Plan) -> int:
         return OK
     with _interruptible() as stop:
         plan.source.open(plan.task)
-        clips = limited(plan.task.clips(), plan.config.limit)
         results = Path(plan.config.results)
+        clips = list(plan.task.clips())
         with Run(results, plan.task.name, plan.model_id, plan.identity()) as folder:
+            clips = limited(clips, plan.config.limit, folder.answered())
             pending = folder.pending(clips)
             _write_manifest(folder, plan, clips, bool(pending))
             trackers = plan.tracker.build(results)
@@ -128,17 +134,14 @@ def _ask(
         stop.after_question = False
 
 
-def limited(clips: Iterable[Clip], limit: int | None) -> list[Clip]:
-    """The clips of the first `limit` questions."""
-    kept: list[Clip] = []
-    left = limit
-    for clip in clips:
-        if left is None:
-            kept.append(clip)
-        elif left > 0:
-            kept.append(replace(clip, questions=clip.questions[:left]))
-            left -= len(kept[-1].questions)
-    return kept
+def limited(clips: Iterable[Clip], limit: int | None, answered: Container[str] = ()) -> list[Clip]:
+    """The clips of the first `limit` questions, rounded up to whole units, and of those answered already: a limit
+    never takes anything away."""
+    clips = list(clips)
+    first = [q for clip in clips for q in clip.questions][:limit]
+    units = {q.unit for q in first} | {q.unit for clip in clips for q in clip.questions if q.id in answered}
+    kept = [replace(clip, questions=tuple(q for q in clip.questions if q.unit in units)) for clip in clips]
+    return [clip for clip in kept if clip.questions]
 
 
 def _answers(plan: Plan, folder: Run, pending: Sequence[Clip]) -> Generator[Record, None, None]:
@@ -176,13 +179,23 @@ def _finish(plan: Plan, folder: Run, clips: Sequence[Clip], trackers: Trackers, 
         say(f"interrupted: {answered} of {len(order)} questions are answered. The same command continues.")
         return INTERRUPTED
     if scores.coverage < plan.config.min_coverage:
+        _say_causes(records)
         say(
             f"below coverage: {100 * scores.coverage:.1f}% of the questions were answered and graded, min_coverage "
-            f"is {100 * plan.config.min_coverage:.1f}%. Causes: `error` and `note` in {folder.path}/records.jsonl. "
-            "The same command tries again what failed."
+            f"is {100 * plan.config.min_coverage:.1f}%. All causes: `error` and `note` in {folder.path}/records.jsonl. "
+            "The same command tries again what failed; min_coverage=<share> accepts less."
         )
         return BELOW_COVERAGE
     return OK
+
+
+def _say_causes(records: Sequence[Record], shown: int = 5) -> None:
+    """What failed, the first few by video and cause."""
+    causes = Counter((r.video, (r.error or {}).get("message") or r.note) for r in records if r.status != "ok")
+    for (video, message), count in list(causes.items())[:shown]:
+        say(f"  {video}: {message} ({count} question{'s' if count > 1 else ''})")
+    if len(causes) > shown:
+        say(f"  ... and {len(causes) - shown} more")
 
 
 def say(text: str) -> None:
@@ -194,6 +207,8 @@ def say(text: str) -> None:
 
 def _about(plan: Plan, folder: Run, clips: Sequence[Clip], pending: Sequence[Clip]) -> About:
     remarks = list(plan.model.remarks())
+    if dirty := plan.task.dirty(clips):
+        remarks.append(f"{len(dirty)} questions can have no right answer, as the data stands ({dirty[0]}).")
     if plan.task.miniature:
         remarks.append(f"source=mini: a miniature of {plan.task.benchmark}, not the benchmark.")
     if plan.config.limit is not None:
@@ -230,11 +245,16 @@ def _write_manifest(folder: Run, plan: Plan, clips: Sequence[Clip], continuing: 
         "config": plan.resolved,
         "hardware": provenance.hardware(),
     }
-    force = plan.config.resume == "force"
-    exchanged = provenance.exchanged(folder.records.values(), clips) if continuing else []
+    exchanged = {"questions": folder.exchanged(clips)}
+    if continuing:
+        exchanged["videos"] = provenance.exchanged(folder.records.values(), clips)
     with writing(folder.path):
-        manifest.write(folder.path, now, bool(folder.records), continuing, force, exchanged)
+        if not folder.records:
+            (folder.path / "manifest.json").unlink(missing_ok=True)  # of a run that ended before its first answer
+        changed = manifest.write(folder.path, now, continuing, plan.config.resume == "force", exchanged)
         write_atomically(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plan.resolved)))
+    if changed and not continuing:
+        say(f"note: this run was made with other {' and '.join(changed)} than are here now; its answers stand.")
 
 
 class _Stop:

@@ -95,12 +95,19 @@ class Run:
         self.records = {record.question: record for record in records}  # a later try at a question replaces an earlier
 
     def answered(self) -> set[str]:
-        """Ids of the questions that need not be asked again. Failed ones are: their cause may be gone."""
+        """Ids of the questions that have a reply. Failed ones are asked again: their cause may be gone."""
         return {question for question, record in self.records.items() if record.status != "failed"}
+
+    def exchanged(self, clips: Iterable[Clip]) -> list[str]:
+        """Ids of the questions that were answered when the data asked something else, or held something else right."""
+        questions = (q for clip in clips for q in clip.questions)
+        known = ((q, self.records.get(q.id)) for q in questions)
+        return [q.id for q, record in known if record and record.question_sha256 not in ("", q.digest())]
 
     def pending(self, clips: Iterable[Clip]) -> list[Clip]:
         """The clips that have something left to ask, with only those questions."""
-        done = self.answered()
+        clips = list(clips)
+        done = self.answered() - set(self.exchanged(clips))
         left = []
         for clip in clips:
             questions = tuple(q for q in clip.questions if q.id not in done)

@@ -39,6 +39,10 @@ class Hub(Source):
         for place in places:
             if place.is_dir():
                 task.root = place
+                task.remedy = (
+                    f"Check it with `python -m evalkit.doctor task={task.name}` and get what is missing with "
+                    f"`python -m evalkit.fetch task={task.name}`."
+                )
                 return
         raise DataError(
             f"{task.benchmark} is neither at {places[0]} nor at {places[1]}. Get it with `python -m evalkit.fetch "
@@ -60,6 +64,10 @@ class Local(Source):
         if not root.is_dir():
             raise DataError(f"source.root={self.root} is not a folder.")
         task.root = root.resolve()
+        task.remedy = (
+            f"Copy what is missing there; `python -m evalkit.doctor task={task.name} source=local source.root={root}` "
+            "lists all that is wrong."
+        )
 
 
 @dataclass

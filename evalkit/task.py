@@ -8,13 +8,14 @@ metrics, so that a number never stands without the way it came about.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from evalkit.errors import ConfigError, DataError, suggest
-from evalkit.scoring.grade import Grader
+from evalkit.scoring.grade import Grader, gold_problem
 from evalkit.scoring.summary import Mean, Scores, summarize
 from evalkit.scoring.units import EACH, Unit
 from evalkit.types import Clip, Context, Cue, Decoding, FramePlan, FrameStream, Grade, Prompt, Question, Record
@@ -98,6 +99,8 @@ class Task(ABC):
 
     root: Path = field(init=False, repr=False, default=Path())
     miniature: bool = field(init=False, repr=False, default=False)
+    remedy: str = field(init=False, repr=False, default="Look at the folder.")
+    """What to do about data that is not whole; set by the source."""
 
     def __post_init__(self) -> None:
         self._check_choice("split", self.split, self.splits)
@@ -172,27 +175,55 @@ class Task(ABC):
         counts = () if self.miniature else self.splits[self.split].questions
         return max(counts) if counts else None
 
+    def dirty(self, clips: Sequence[Clip]) -> list[str]:
+        """`id: why` of the questions that no reply could answer rightly. A few benchmarks have some."""
+        questions = (q for clip in clips for q in clip.questions)
+        return [f"{q.id}: {why}" for q in questions if (why := gold_problem(self.rules.grader, q))]
+
     def _check_complete(self, clips: Sequence[Clip]) -> None:
+        name = f"{self.benchmark} ({self.split})"
         if not clips:
-            raise DataError(f"{self.benchmark} ({self.split}) has no questions below {self.root}.")
+            raise DataError(f"{name} has no questions below {self.root}.")
         _check_unique(self.benchmark, clips)
+        found = sum(len(clip.questions) for clip in clips)
+        dirty = self.dirty(clips)
+        if len(dirty) > max(1, _DIRTY * found):
+            raise DataError(f"{name}: {len(dirty)} of {found} questions can have no right answer.{_listed(dirty)}")
         if self.allow_missing or self.miniature:
             return
-        split, found = self.splits[self.split], sum(len(clip.questions) for clip in clips)
-        if split.questions and found not in split.questions:
+        self._check_units(clips)
+        counts = self.splits[self.split].questions
+        if counts and found not in counts:
             raise DataError(
-                f"{self.benchmark} ({self.split}): {found} questions below {self.root}, a complete copy has "
-                f"{' or '.join(map(str, split.questions))}. Check it with `python -m evalkit.doctor task={self.name}`, "
-                "or set task.allow_missing=true to evaluate what is there (the coverage will say so)."
+                f"{name}: {found} questions below {self.root}, a complete copy has {' or '.join(map(str, counts))}. "
+                f"{self.remedy} Or set task.allow_missing=true to evaluate what is there (the coverage will say so)."
             )
         missing = sorted({str(clip.video.path) for clip in clips if not clip.video.path.exists()})
         if missing:
-            shown = "".join(f"\n  {path}" for path in missing[:5]) + ("\n  ..." if len(missing) > 5 else "")
             raise DataError(
-                f"{self.benchmark} ({self.split}): {len(missing)} of {len({c.video.path for c in clips})} videos are "
-                f"missing:{shown}\nGet them with `python -m evalkit.fetch task={self.name}`, or set "
-                "task.allow_missing=true to go on (their questions are marked and lower the coverage)."
+                f"{name}: {len(missing)} of {len({c.video.path for c in clips})} videos are missing:{_listed(missing)}\n"
+                f"{self.remedy} Or set task.allow_missing=true to go on (their questions are marked and lower the "
+                "coverage)."
             )
+
+    def _check_units(self, clips: Sequence[Clip]) -> None:
+        """Questions that are scored together have to say so, and all be there."""
+        size = self.rules.unit.size
+        sizes = Counter(q.unit for clip in clips for q in clip.questions)
+        broken = [f"{unit}: {count} of {size}" for unit, count in sizes.items() if count != size]
+        if size > 1 and broken:
+            raise DataError(
+                f"{self.benchmark} ({self.split}): {len(broken)} of {len(sizes)} units do not have the {size} questions "
+                f"that protocol {self.protocol} scores together (Question.unit).{_listed(broken)}"
+            )
+
+
+_DIRTY = 0.02
+"""More questions without a possible right answer than this are no slips of a benchmark, but data read wrongly."""
+
+
+def _listed(lines: Sequence[str], shown: int = 5) -> str:
+    return "".join(f"\n  {line}" for line in lines[:shown]) + ("\n  ..." if len(lines) > shown else "")
 
 
 def merge_clips(clips: Iterable[Clip]) -> list[Clip]:

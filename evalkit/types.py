@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -61,6 +62,10 @@ class Question:
     def __post_init__(self) -> None:
         if not self.unit:
             object.__setattr__(self, "unit", self.id)
+
+    def digest(self) -> str:
+        """Changes with the text, the options or the gold: an answer to another question is no answer to this one."""
+        return sha256(repr((self.text, self.options, self.gold)).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +251,7 @@ class Record:
     note: str = ""  # of the grader
     remarks: list[str] = field(default_factory=list)  # of the model
     error: dict[str, str] | None = None  # {kind, message}
+    question_sha256: str = ""  # of what was asked and what is right, as the data had it: see `Question.digest`
     prompt: str | None = None
     prompt_sha256: str | None = None
     frames: int | None = None

@@ -121,18 +121,41 @@ def test_a_missing_video_is_named_before_the_run(own_data, tmp_path):
 
 
 def test_other_questions_under_the_same_names_need_force(own_data, tmp_path):
-    run_here(toy_arguments(own_data, tmp_path / "r", "limit=6"))
-    path = own_data / "questions.jsonl"
-    path.write_text(path.read_text().replace("Which colour", "What colour"))
     arguments = toy_arguments(own_data, tmp_path / "r", "limit=6")
-    assert run_here(arguments) == 0  # nothing left to ask: nothing can be mixed
-    records = only_run(tmp_path / "r") / "records.jsonl"
-    records.write_text("".join(records.read_text(encoding="utf-8").splitlines(keepends=True)[:3]), encoding="utf-8")
-    with pytest.raises(RunError, match="begun with other questions"):
+    run_here(arguments)
+    path = own_data / "questions.jsonl"
+    path.write_text(path.read_text().replace("Which colour is shown (1)", "What colour is shown (1)"))
+    with pytest.raises(RunError, match=r"begun with other questions \(v0-1, v1-1\)"):
         run_here(arguments)
-    assert run_here([*arguments, "resume=force"]) == 0
+    assert run_here([*arguments, "resume=force", f"model.diary={tmp_path / 'diary'}"]) == 0
+    assert (tmp_path / "diary").read_text().split() == ["v0-1", "v1-1"]  # asked again, and nothing else
     manifest = json.loads((only_run(tmp_path / "r") / "manifest.json").read_text())
     assert len(manifest["history"]) == 1
+    prompts = {row["question"]: row["prompt"] for row in stable(only_run(tmp_path / "r") / "records.jsonl")}
+    assert prompts["v0-1"].startswith("What colour")
+    assert run_here(arguments) == 0
+
+
+def test_another_gold_under_the_same_name_is_noticed_in_a_finished_run(own_data, tmp_path):
+    arguments = toy_arguments(own_data, tmp_path / "r")
+    run_here(arguments)
+    path = own_data / "questions.jsonl"
+    path.write_text(path.read_text().replace('"answer": "A"', '"answer": "B"'))
+    with pytest.raises(RunError, match="begun with other questions"):
+        run_here(arguments)
+
+
+def test_a_limit_keeps_units_whole_and_takes_nothing_away(toy_data, tmp_path):
+    from evalkit.job import limited
+    from evalkit.types import Clip, Question, Video
+
+    questions = tuple(Question(str(n), "t", unit=f"u{n // 4}") for n in range(12))
+    clips = [Clip(Video("v", toy_data), questions)]
+    assert [q.id for clip in limited(clips, 5) for q in clip.questions] == [str(n) for n in range(8)]
+    assert [q.id for c in limited(clips, 1, {"9"}) for q in c.questions] == ["0", "1", "2", "3", "8", "9", "10", "11"]
+    run_here(toy_arguments(toy_data, tmp_path))
+    run_here(toy_arguments(toy_data, tmp_path, "limit=2"))
+    assert json.loads((only_run(tmp_path) / "summary.json").read_text())["scores"]["n"] == 12
 
 
 def test_settings_that_cannot_change_an_answer_share_a_run(toy_data, tmp_path):

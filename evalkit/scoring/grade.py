@@ -131,6 +131,21 @@ class Span:
         return Grade(values[self.headline], span, rule, span is not None, values, note)
 
 
+def gold_problem(grader: Grader, question: Question) -> str:
+    """Why no reply to this question could be right, or ''."""
+    gold, options = question.gold, question.options
+    if gold is None:
+        return ""
+    if isinstance(grader, Span):
+        whole = isinstance(gold, tuple) and len(gold) == 2 and all(isinstance(t, float | int) for t in gold)
+        return "" if whole else f"its gold is {gold!r}, not a span (start_s, end_s)"
+    if isinstance(grader, Choice) and options:
+        letters = LETTERS[: len(options)]
+        if gold not in options and not (isinstance(gold, str) and len(gold) == 1 and gold in letters):
+            return f"its gold is {gold!r}, neither one of the letters {letters} nor one of its options"
+    return ""
+
+
 @dataclass(frozen=True)
 class Judged:
     """Open answers, by a judge model.
