@@ -17,16 +17,18 @@ _FILE = re.compile(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)$")
 
 class HubServer:
     """`gated`: repositories whose terms nobody has accepted. `cut`: path -> bytes after which the connection breaks,
-    each time the file is asked for. `content_of`: path -> what is sent in place of the content. `down`: a status that
-    is answered to everything."""
+    each time the file is asked for. `hang`: path -> bytes after which nothing more comes. `content_of`: path -> what is
+    sent in place of the content. `down`: a status that is answered to everything."""
 
     def __init__(self, repos: dict[str, dict[str, bytes]], revision: str = "main") -> None:
         self.repos, self.revision = repos, revision
         self.gated: set[str] = set()
         self.cut: dict[str, int] = {}
+        self.hang: dict[str, int] = {}
         self.content_of: dict[str, bytes] = {}
         self.down: int | None = None
         self.requests: list[tuple[str, str, str | None]] = []
+        self.tokens: list[str | None] = []
         hub = self
 
         class Handler(_Handler):
@@ -63,6 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         hub, path = self.server_hub, unquote(urlsplit(self.path).path)
         hub.requests.append((self.command, path, self.headers.get("Range")))
+        hub.tokens.append(self.headers.get("Authorization"))
         if hub.down:
             return self._send(hub.down, b"{}")
         api, file = _API.match(path), _FILE.match(path)
@@ -89,6 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
         if span := self.headers.get("Range"):
             status, start = 206, int(span.removeprefix("bytes=").partition("-")[0])
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        if (most := self.server_hub.hang.get(path)) is not None:
+            self._send(status, content[start:], headers, cut=most)
+            threading.Event().wait(60)
         return self._send(status, content[start:], headers, cut=self.server_hub.cut.get(path))
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: int | None = None) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -270,6 +271,21 @@ def test_a_token_that_is_not_valid(hub, monkeypatch):
         run()
 
 
+@pytest.mark.parametrize("status", [None, 403, 500])
+def test_the_token_is_never_shown_or_kept(status, hub, monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecret")
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    hub.down = status
+    try:
+        run()
+    except DataError as error:
+        print(error)
+    assert any(token == "Bearer hf_secretsecretsecret" for token in hub.tokens)
+    shown = capfd.readouterr()
+    assert "secretsecret" not in shown.out + shown.err
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and b"secretsecret" in p.read_bytes()]
+
+
 def test_no_network(hub, monkeypatch):
     hub.close()
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
@@ -393,27 +409,52 @@ def test_a_benchmark_without_a_hub_copy(hub, monkeypatch):
         run()
 
 
-def test_the_command_as_typed(tmp_path):
-    """VNBench's annotations are on the hub, its videos are not."""
-    row = {
-        "video": "./VNBench/x_cnt_edit1.mp4",
-        "question": "How many?",
-        "options": [1, 2, 3, 4],
-        "gt": 1,
-        "gt_option": 0,
-    }
+@pytest.fixture
+def vnbench(tmp_path):
+    """A hub with VNBench, whose annotations are on the hub and whose videos are not; and its command as typed."""
+    row = {"video": "./VNBench/x_cnt_edit1.mp4", "question": "How many?", "options": [1, 2, 3, 4], "gt": 1}
     rows = [{**row, "needle_time": [1], "length": 10, "type": "cnt_edit1", "try": i} for i in range(4)]
-    server = HubServer({"videoniah/VNBench": {"VNBench-main-4try.json": json.dumps(rows).encode()}})
+    table = json.dumps(rows).encode() + b" " * 25_000_000
+    server = HubServer({"videoniah/VNBench": {"VNBench-main-4try.json": table}})
     environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": "0", "EVALKIT_DATA": str(tmp_path)}
     environment |= {"HF_HOME": str(tmp_path / "hf")}
 
-    def type_in(*words: str) -> subprocess.CompletedProcess[str]:
+    def start(*words: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "evalkit.fetch", *words]
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=60)
+        out = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, text=True, cwd=ROOT, env=environment, **out)
 
-    done = type_in("task=vnbench")
+    yield server, start
     server.close()
-    assert done.returncode == 0, done.stderr
+
+
+def test_the_command_as_typed(vnbench, tmp_path):
+    _, start = vnbench
+    process = start("task=vnbench")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
     assert (tmp_path / "vnbench" / "VNBench-main-4try.json").is_file()
-    assert "Google Drive" in done.stdout and "VNBench_new" in done.stdout
-    assert type_in("--help").stdout.startswith("Get a benchmark")
+    assert "Google Drive" in out and "VNBench_new" in out
+    assert start("--help").communicate(timeout=60)[0].startswith("Get a benchmark")
+
+
+def test_a_killed_fetch_goes_on_where_it_stopped(vnbench, tmp_path):
+    server, start = vnbench
+    table = server.repos["videoniah/VNBench"]["VNBench-main-4try.json"]
+    server.hang = {"VNBench-main-4try.json": 22_000_000}
+    begun = tmp_path / "vnbench" / ".fetching"
+    process = start("task=vnbench")
+    deadline = time.monotonic() + 60
+    while not any(file.stat().st_size >= 20_000_000 for file in begun.glob("*")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    server.hang = {}
+    server.requests.clear()
+    process = start("task=vnbench")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    ((path, span),) = server.downloads()
+    assert int(span.removeprefix("bytes=").rstrip("-")) >= 20_000_000, path
+    assert (tmp_path / "vnbench" / path).read_bytes() == table
