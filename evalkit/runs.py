@@ -16,6 +16,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -28,6 +29,7 @@ from filelock import FileLock, Timeout
 from evalkit.errors import RunError
 from evalkit.types import Clip, Record
 
+_SYNC_EVERY_S = 1.0  # a forced write takes milliseconds, some questions a tenth of a second
 _RECORD_FIELDS = {f.name for f in fields(Record)}
 
 
@@ -46,6 +48,7 @@ class Run:
         self.records: dict[str, Record] = {}
         self.dropped_torn_line = False
         self._file: TextIO | None = None
+        self._synced = 0.0
         self._lock = FileLock(str(self.path / ".lock"), timeout=0)
 
     def look(self) -> Run:
@@ -77,9 +80,12 @@ class Run:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._lock.release()
+        try:
+            if self._file is not None:
+                with writing(self.path), self._file:
+                    os.fsync(self._file.fileno())
+        finally:
+            self._lock.release()
 
     @property
     def _records_path(self) -> Path:
@@ -116,13 +122,16 @@ class Run:
         return left
 
     def append(self, record: Record) -> None:
-        """Write one line and force it to the disk. On failure the file is left as it was before."""
+        """Write one line. The kernel has it then, whatever becomes of this process; against the end of the machine,
+        lines are forced to the disk once a second. On failure the file is left as it was before."""
         assert self._file is not None
         size = self._records_path.stat().st_size
         try:
             self._file.write(to_line(record))
             self._file.flush()
-            os.fsync(self._file.fileno())
+            if time.monotonic() - self._synced > _SYNC_EVERY_S:
+                os.fsync(self._file.fileno())
+                self._synced = time.monotonic()
         except OSError as error:
             self._forget_buffer(size)
             reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
