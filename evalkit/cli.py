@@ -8,8 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from evalkit import CONFIGS
-from evalkit.compose import GROUPS, cells, check_names, choices, compose, require
-from evalkit.errors import ConfigError, EvalkitError
+from evalkit.compose import GROUPS, cells, check_names, choices, compose, require, swept
+from evalkit.errors import ConfigError, EvalkitError, suggest
 
 _EMBEDDED = "experiment=embedded"
 
@@ -42,48 +42,69 @@ def help_text() -> str:
 
 
 def prepared(argv: Sequence[str]) -> list[str]:
-    """The arguments as Hydra gets them: the embedded experiment where nothing at all is named."""
-    if not _overrides(argv):
+    """The arguments as Hydra gets them: flags first, since it takes nothing behind an override; the embedded experiment
+    where nothing at all is named."""
+    flags, overrides = split(argv)
+    if not overrides:
         print(f"nothing named: taking {_EMBEDDED} (miniature data, miniature model)", file=sys.stderr)
-        return [*argv, _EMBEDDED]
-    return list(argv)
+        overrides = [_EMBEDDED]
+    return [*flags, *overrides]
 
 
-def _overrides(argv: Sequence[str]) -> list[str]:
-    """The override arguments among all: what is neither a flag nor a flag's value."""
-    out, skip = [], False
-    for argument in argv:
-        if skip:
-            skip = False
-        elif argument in _WITH_VALUE:
-            skip = True
-        elif not argument.startswith("-"):
-            out.append(argument)
-    return out
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags (with their values), and the overrides. Raises ConfigError for a flag that does not exist."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    words = iter(argv)
+    for word in words:
+        name = word.partition("=")[0]
+        if not word.startswith("-"):
+            overrides.append(word)
+        elif name in _WITH_VALUE:
+            flags.append(word)
+            if "=" not in word:
+                flags.append(next(words, ""))
+        elif name in _SWITCHES:
+            flags.append(word)
+        else:
+            raise ConfigError(f"there is no option {name}.{suggest(name, [*_WITH_VALUE, *_SWITCHES])} See --help.")
+    return flags, overrides
 
 
 _WITH_VALUE = {
     *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
     *("--experimental-rerun", "--info", "-i"),
 }
+_SWITCHES = {"--multirun", "-m", "--run", "-r", "--resolve", "--hydra-help", "--version", "--shell-completion", "-sc"}
 
 
 def config_dirs(argv: Sequence[str]) -> list[Path]:
+    """The user's own config folders. Raises ConfigError for one that is none."""
     dirs = [Path(value) for flag, value in pairwise(argv) if flag in ("--config-dir", "-cd")]
-    return dirs + [Path(a.partition("=")[2]) for a in argv if a.startswith("--config-dir=")]
+    dirs += [Path(a.partition("=")[2]) for a in argv if a.startswith("--config-dir=")]
+    for folder in dirs:
+        if not folder.is_dir():
+            raise ConfigError(f"--config-dir {folder} is no folder.")
+    return dirs
 
 
 def check(argv: Sequence[str]) -> None:
     """Raise ConfigError, naming the near match, for a group, choice or key that does not exist. Hydra would find most
     of them too, but says so in terms of its own machinery."""
-    overrides = [o for o in _overrides(argv) if not o.lstrip("+~").startswith("hydra")]
+    flags, words = split(argv)
+    overrides = [word for word in words if not word.lstrip("+~").startswith("hydra")]
     dirs = [CONFIGS, *config_dirs(argv)]
+    if {"--cfg", "-c"}.intersection(f.partition("=")[0] for f in flags) and {"-m", "--multirun"}.intersection(flags):
+        raise ConfigError("--cfg shows one configuration: leave out -m and name one value of each setting.")
     given = check_names(overrides, dirs)
     if any(a.startswith(("hydra.searchpath", "--experimental-rerun")) for a in argv):
         return  # groups that only Hydra can see: it reports on them itself
     require([] if "experiment" in given else ["task", "model"], given, dirs)
     compose(overrides, dirs)
     _check_cells(overrides, dirs)
+    sweeping = bool({"-m", "--multirun"}.intersection(flags)) or any(word.startswith("hydra.mode") for word in words)
+    if not sweeping and (several := swept(overrides)):
+        raise ConfigError(f"{several[0]} names several values: add -m to run one after the other.")
 
 
 def _check_cells(overrides: Sequence[str], dirs: Sequence[Path]) -> None:
@@ -112,7 +133,12 @@ def main() -> int:
     if any(a in ("--help", "-h") for a in argv):
         print(help_text())
         return 0
-    hydra_only = {"--hydra-help", "--version", "--shell-completion", "-sc"}
+    if "--version" in argv:
+        from evalkit import __version__
+
+        print(f"evalkit {__version__}")
+        return 0
+    hydra_only = {"--hydra-help", "--shell-completion", "-sc"}
     try:
         if not hydra_only.intersection(argv):
             argv = prepared(argv)

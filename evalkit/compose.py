@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,11 @@ def _all(group: str, dirs: Sequence[Path]) -> list[str]:
 
 def _check_choice(group: str, name: str, dirs: Sequence[Path]) -> None:
     known = _all(group, dirs)
+    places = [folder / group / f"{name}.yaml" for folder in dirs if name in choices(group, folder)]
+    if len(places) > 1:
+        raise ConfigError(
+            f"{group}={name} exists twice, in {places[0]} and in {places[1]}: give yours a name of its own."
+        )
     if name not in known and not any(letter in name for letter in "(*$"):  # choice(...), glob(*), ${...}
         raise ConfigError(f'{group}="{name}" does not exist.{suggest(name, known)} There are: {", ".join(known)}.')
 
@@ -79,6 +85,7 @@ def compose(overrides: Sequence[str], dirs: Sequence[Path] = (CONFIGS,), name: s
     from hydra.core.override_parser.types import OverrideType
     from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     searchpath = _search(dirs)
     try:
@@ -95,6 +102,8 @@ def compose(overrides: Sequence[str], dirs: Sequence[Path] = (CONFIGS,), name: s
                 config = hydra_compose(name, [*map(_single, groups), *map(_single, values), *searchpath])
     except OverrideParseException as error:
         raise ConfigError(f'"{error.override}" cannot be read: {_first_line(error)}.') from None
+    except YAMLError as error:
+        raise ConfigError(f"a config file is no YAML: {' '.join(str(error).split())}.") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_first_line(error)) from None
     return config
@@ -117,6 +126,11 @@ def cells(overrides: Sequence[str], dirs: Sequence[Path] = (CONFIGS,)) -> list[l
     parsed = OverridesParser.create().parse_overrides([*params, *overrides])
     (batch,) = BasicSweeper.split_arguments(parsed, None)
     return [list(cell) for cell in batch]
+
+
+def swept(overrides: Sequence[str]) -> list[str]:
+    """The overrides that name several values."""
+    return [str(o.input_line) for o in _parsed(overrides) if o.is_sweep_override()]
 
 
 def _search(dirs: Sequence[Path]) -> list[str]:
@@ -145,9 +159,26 @@ def _check_key(key: str, config: DictConfig) -> None:
             return  # below a value or a list; Hydra checks the rest
         if part not in node:
             keys = [str(k) for k in node if not str(k).startswith("_")]
+            if part in _fields_of(node):
+                raise ConfigError(
+                    f'"{key}" does not stand in the YAML of {path}: add it there, or write +{key}=<value>.'
+                )
             near = suggest(part, keys) or _elsewhere(part, config)
             raise ConfigError(f'there is no setting "{key}".{near} {_list(path, keys)}')
         node, path = node[part], f"{path}.{part}".lstrip(".")
+
+
+def _fields_of(node: DictConfig) -> list[str]:
+    """The settings of the class that a group names, also those its YAML does not list."""
+    from evalkit.config import locate
+
+    target = str(node.get("_target_", ""))
+    if not target:
+        return []
+    try:
+        return [f.name for f in fields(locate(target, "", [target.split(".")[0]])) if f.init]
+    except ConfigError:
+        return []
 
 
 def _list(path: str, keys: Sequence[str]) -> str:

@@ -119,7 +119,7 @@ def locate(target: str, group: str, plugins: list[str]) -> type[Any]:
     if not any(target.startswith(f"{package}.") for package in ["evalkit", *plugins]):
         raise ConfigError(
             f'{group}._target_="{target}" is outside evalkit. If you trust that package, list it: '
-            f"plugins=[{target.split('.')[0]}]."
+            f"plugins=[{target.split('.')[0]}] (report and compare: --plugins {target.split('.')[0]})."
         )
     module_name, _, name = target.rpartition(".")
     try:

@@ -46,7 +46,8 @@ def import_log(arguments: Arguments) -> int:
         instantiate(config[group], group, list(config.plugins)) for group in ("task", "source", "tracker")
     )
     clips = load_questions(task, source)
-    joined = Joiner(clips).join(logged)
+    order = [q.id for clip in task.load(task.root) for q in clip.questions]
+    joined = Joiner(clips, order).join(logged)
     _report(joined, len(logged), skip=unmatched == "skip")
     model = slug(name or paths[0].name.split(".")[0])
     origin = _origin(paths, joined)

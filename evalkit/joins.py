@@ -41,11 +41,12 @@ class Joined:
 
 
 class Joiner:
-    """The questions of a task, by everything that a log may call them."""
+    """The questions of a task, by everything that a log may call them. `order`: their ids as they stand in the data,
+    where that is not the order of the clips."""
 
-    def __init__(self, clips: Sequence[Clip]) -> None:
-        self.order = [q for clip in clips for q in clip.questions]
-        self.ids = {q.id: q for q in self.order}
+    def __init__(self, clips: Sequence[Clip], order: Sequence[str] = ()) -> None:
+        self.ids = {q.id: q for clip in clips for q in clip.questions}
+        self.order = [self.ids[id] for id in order or self.ids if id in self.ids]
         self.texts: dict[tuple[str, str], list[Question]] = defaultdict(list)
         self.anywhere: dict[str, list[Question]] = defaultdict(list)
         self.videos: dict[str, list[Question]] = defaultdict(list)

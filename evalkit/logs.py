@@ -96,16 +96,21 @@ def _is_rows(value: Any) -> bool:
 
 
 def _entry(key: str, value: Any) -> Any:
-    """A reply under its id; lmms-eval's temporal grounding has the id `video>>>caption>>>timestamp`."""
+    """A reply under its id."""
     if isinstance(value, dict):
         return {"id": key, **value}
     if not isinstance(value, str):
         return value
-    video, arrows, rest = key.partition(">>>")
-    if not arrows:
-        return {"id": key, "reply": value}
+    return {**(_grounded(key) or {"id": key}), "reply": value}
+
+
+def _grounded(key: Any) -> dict[str, Any]:
+    """What lmms-eval's id of a temporal grounding says, `video>>>caption>>>timestamp`; nothing of other ids."""
+    if not isinstance(key, str) or key.count(">>>") < 2:
+        return {}
+    video, _, rest = key.partition(">>>")
     caption, _, timestamp = rest.rpartition(">>>")
-    return {"video": video, "caption": caption or timestamp, "timestamp": timestamp, "reply": value}
+    return {"video": video, "caption": caption, "timestamp": timestamp}
 
 
 def _unnested(row: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -159,9 +164,10 @@ def _logged(path: Path, number: int, row: Mapping[str, Any]) -> Logged:
 def _unfolded(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with its document in it; what the row itself or a metric says counts where the document is silent."""
     parts = [value for key, value in row.items() if key != "doc" and isinstance(value, dict)]
+    ids = [_grounded(key) for part in parts for key in (*part, part.get("query"))]
     doc = row.get("doc")
     values: dict[str, Any] = {}
-    for part in (*parts, row, doc if isinstance(doc, dict) else {}):
+    for part in (*parts, *ids, row, doc if isinstance(doc, dict) else {}):
         values.update({key: value for key, value in part.items() if value is not None})
     return values
 

@@ -48,8 +48,17 @@ class Row:
         """A list of texts; numbers, as in counting options, become text."""
         value = self[column]
         if not isinstance(value, list) or not value:
-            raise self.error(column, f"expected a list, found {value!r}")
+            raise self.error(column, "the list is empty" if value == [] else f"expected a list, found {value!r}")
         return tuple(str(v) for v in value)
+
+    def seconds(self, column: str) -> float | None:
+        """A duration or a time; None where there is none."""
+        value = self.get(column)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise self.error(column, f"expected seconds, found {value!r}")
+        return float(value)
 
     def error(self, column: str, what: str) -> DataError:
         return DataError(f'{self.path}, row {self.number}, column "{column}": {what}.')
@@ -69,7 +78,7 @@ def read_table(path: Path) -> list[Row]:
     if kind not in readers:
         raise DataError(f"{path}: unknown kind of table; evalkit reads {', '.join(readers)}.")
     if not path.is_file():
-        raise DataError(f"{path} does not exist.")
+        raise DataError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}.")
     try:
         rows = list(readers[kind](path))
     except (ValueError, OSError) as error:
@@ -87,11 +96,14 @@ def _json(path: Path) -> Iterator[dict[str, Any]]:
 def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             if line.strip():
-                row = json.loads(line)
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise ValueError(f"line {number}: {error}") from None
                 if not isinstance(row, dict):
-                    raise ValueError("expected an object on each line")
+                    raise ValueError(f"line {number}: expected an object")
                 yield row
 
 

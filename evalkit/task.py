@@ -200,10 +200,10 @@ class Task(ABC):
             )
         missing = sorted({str(clip.video.path) for clip in clips if not clip.video.path.exists()})
         if missing:
+            videos = len({clip.video.path for clip in clips})
             raise DataError(
-                f"{name}: {len(missing)} of {len({c.video.path for c in clips})} videos are missing:{_listed(missing)}\n"
-                f"{self.remedy} Or set task.allow_missing=true to go on (their questions are marked and lower the "
-                "coverage)."
+                f"{name}: {len(missing)} of {videos} videos are missing:{_listed(missing)}\n{self.remedy} Or set "
+                "task.allow_missing=true to go on (their questions are marked and lower the coverage)."
             )
 
     def _check_units(self, clips: Sequence[Clip]) -> None:
@@ -213,8 +213,8 @@ class Task(ABC):
         broken = [f"{unit}: {count} of {size}" for unit, count in sizes.items() if count != size]
         if size > 1 and broken:
             raise DataError(
-                f"{self.benchmark} ({self.split}): {len(broken)} of {len(sizes)} units do not have the {size} questions "
-                f"that protocol {self.protocol} scores together (Question.unit).{_listed(broken)}"
+                f"{self.benchmark} ({self.split}): {len(broken)} of {len(sizes)} units do not have the {size} "
+                f"questions that protocol {self.protocol} scores together (Question.unit).{_listed(broken)}"
             )
 
 

@@ -13,6 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from evalkit.errors import DataError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -44,6 +46,11 @@ class Video:
     subtitles: Path | None = None
     fps: float | None = None
     splice: Splice | None = None
+
+    def __post_init__(self) -> None:
+        length = self.duration_s
+        if length is not None and not (isinstance(length, int | float) and 0 <= length < float("inf")):
+            raise DataError(f"video {self.id}: its duration is {length!r}, not a number of seconds.")
 
 
 @dataclass(frozen=True, slots=True)

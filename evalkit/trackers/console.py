@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -31,15 +33,17 @@ class ConsoleTracker(Tracker):
         self.state = _State(about)
         c = self.console
         c.print(f"[bold]{about.benchmark}[/bold] ({about.split}, protocol {about.protocol}) with {about.model}")
-        c.print(f"{about.path}")
+        c.print(escape(str(about.path)), soft_wrap=True)
         for remark in about.remarks:
-            c.print(f"[yellow]{remark}[/yellow]")
+            c.print(f"[yellow]{escape(remark)}[/yellow]")
         if self.state.questions_done:
             c.print(f"continuing: {self.state.questions_done} of {self.state.questions} questions are answered already")
         self.progress = _display(self.console, self.state) if c.is_terminal and about.pending else None
         if self.progress:
             self.progress.start()
-        self._last_line = time.monotonic()
+        self._last_line = float("-inf")  # the first answer is worth a line at once
+        if about.pending and not self.progress:
+            self._line(f"{self.state.counts()}: loading the model, then asking")
 
     def record(self, record: Record) -> None:
         state = self.state
@@ -107,12 +111,12 @@ class _State:
     def score(self) -> str:
         return f"{100 * self.score_sum / self.scored:.1f}" if self.scored else "-"
 
-    def line(self) -> str:
+    def counts(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
-        return (
-            f"videos {self.videos_done}/{self.videos}, questions {self.questions_done}/{self.questions}{failed}, "
-            f"score so far {self.score()}, ETA {self.eta()}"
-        )
+        return f"videos {self.videos_done}/{self.videos}, questions {self.questions_done}/{self.questions}{failed}"
+
+    def line(self) -> str:
+        return f"{self.counts()}, score so far {self.score()}, ETA {self.eta()}"
 
 
 def _seconds_a_question(clips: Sequence[Clip]) -> dict[str, float]:
@@ -147,6 +151,8 @@ def print_scores(console: Console, about: About, outcome: Outcome) -> None:
     for metric in headline_rows(scores):
         table.add_row(*_cells(metric, scores))
     console.print(table)
+    for note in [*scores.notes, *remark_lines(outcome)]:
+        console.print(f"[yellow]{escape(note)}[/yellow]", soft_wrap=True)
     for line in cost_lines(outcome):
         console.print(line, soft_wrap=True)
     console.print(f"slices: {about.path / 'scores.csv'}", soft_wrap=True)
@@ -162,6 +168,12 @@ def _cells(metric: Metric, scores: Scores) -> list[str]:
     answered = f"{metric.answered:.2f}" if metric.answered is not None else "-"
     value = f"{metric.value:.2f}" if metric.value is not None else "-"
     return [metric.metric, value, interval, str(metric.n), answered, f"{100 * scores.coverage:.1f}%"]
+
+
+def remark_lines(outcome: Outcome) -> list[str]:
+    """What the model remarked on its answers, with the number of answers."""
+    counts = Counter(remark for record in outcome.records for remark in record.remarks)
+    return [f"{count} of {len(outcome.records)} answers: {remark}" for remark, count in counts.most_common(5)]
 
 
 def cost_lines(outcome: Outcome) -> list[str]:
