@@ -1,0 +1,108 @@
+"""What the harness itself adds to a question: records that are forced to the disk, meters, grading, trackers.
+
+    PYTHONPATH=. python benchmarks/overhead.py [--videos 6] [--questions 20] [--seconds 0.1]
+
+The same videos and questions, the same model (which sleeps `--seconds` a question and reads the frames of each video),
+once in a bare loop that keeps replies in a list, and once as a run with everything that `tracker=csv` does. Both take
+their frames from the same reader, so that what differs is the harness. Runs alternate, and the fastest of each counts:
+others on the machine can only slow one down. What a run costs but once (reading the data, the manifest, git, the tables
+at the end) is shown apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from evalkit import CONFIGS, job
+from evalkit.compose import compose
+from evalkit.runs import Run
+from evalkit.video.reader import FrameReader
+from tests.helpers import CONF, toy_arguments
+from tests.toy import write_toy
+
+
+def planned(data: Path, results: Path, seconds: float) -> job.Plan:
+    words = toy_arguments(data, results, "task.allow_missing=true", f"model.seconds={seconds}", "video.workers=1")
+    return job.plan(compose(words, [CONFIGS, CONF]), "constant")
+
+
+def bare(plan: job.Plan) -> float:
+    """Seconds of a loop without a harness."""
+    plan.source.open(plan.task)
+    clips = list(plan.task.clips())
+    model, request, replies = plan.model.build(), plan.model.frames_wanted(), []
+    started = time.perf_counter()
+    with FrameReader(plan.config.video) as reader:
+        opened = reader.open_ahead((clip.video, request) for clip in clips)
+        for clip, frames in zip(clips, opened, strict=True):
+            assert not isinstance(frames, Exception)
+            cache = model.prefill(plan.task.context(clip, frames))
+            for question in clip.questions:
+                prompt = plan.task.prompt(clip, question, frames.plan)
+                replies.append(model.generate(cache, prompt, plan.decoding))
+    return time.perf_counter() - started
+
+
+class Clocked:
+    """Seconds spent in a method, summed over its calls."""
+
+    def __init__(self, owner: type[Any], name: str) -> None:
+        self.seconds, self.calls = 0.0, 0
+        method = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self.seconds += time.perf_counter() - started
+                self.calls += 1
+
+        setattr(owner, name, timed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", type=int, default=6)
+    parser.add_argument("--questions", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=0.1)
+    parser.add_argument("--repeats", type=int, default=2)
+    given = parser.parse_args()
+    asked = given.videos * given.questions
+    ask, append = Clocked(job, "_ask"), Clocked(Run, "append")  # type: ignore[arg-type]
+    loops, runs, whole, memory = [], [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        data = write_toy(Path(folder) / "data", given.videos, given.questions)
+        bare(planned(data, Path(folder) / "warm", 0.0))
+        for repeat in range(given.repeats):
+            loops.append(bare(planned(data, Path(folder) / f"bare-{repeat}", given.seconds)))
+            plan, before = (
+                planned(data, Path(folder) / f"run-{repeat}", given.seconds),
+                psutil.Process().memory_info().rss,
+            )
+            ask.seconds, started = 0.0, time.perf_counter()
+            assert job.run(plan) == 0
+            whole.append(time.perf_counter() - started)
+            runs.append(ask.seconds)
+            memory.append(psutil.Process().memory_info().rss - before)
+    loop, run = min(loops), min(runs)
+    added = (run - loop) / asked
+    print(f"\n{asked} questions on {given.videos} videos, {1000 * given.seconds:.0f} ms each by the model's clock\n")
+    print(f"bare loop                    {loop:8.3f} s")
+    print(f"the same questions in a run  {run:8.3f} s")
+    print(
+        f"added                        {1000 * added:8.3f} ms a question, {100 * (run - loop) / run:.2f}% of the time"
+    )
+    print(f"  of that, to the disk       {1000 * append.seconds / append.calls:8.3f} ms a question")
+    print(f"once a run                   {min(whole) - run:8.3f} s before the first and after the last question")
+    print(f"memory                       {max(memory) / 2**20:8.1f} MB more than before, {asked} records kept")
+
+
+if __name__ == "__main__":
+    main()
