@@ -93,6 +93,8 @@ class Comparison:
             size += "on the edge of what chance explains (interval and test disagree); "
         else:
             size += "no more than chance explains; "
+        if not d.detectable:
+            return size + f"no item of {d.n} on {d.clusters} videos came out differently."
         return size + f"{d.n} items on {d.clusters} videos would show a difference of {d.detectable:.1f} or more."
 
     def to_frame(self) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from evalkit.errors import ModelError, VideoError
+from evalkit.errors import ConfigError, ModelError, VideoError
 from evalkit.model import VideoCache, VideoModel
 from evalkit.types import Context, Decoding, PrefillCost, Prompt, Reply, Video
 
@@ -47,6 +47,8 @@ def build(settings: VideoXL2) -> VideoXL2Model:
 
 
 def chosen_device(name: str) -> torch.device:
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device={name}, but torch {torch.__version__} sees no CUDA here: use device=auto or cpu.")
     if name != "auto":
         return torch.device(name)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -252,14 +254,20 @@ class VideoXL2Model(VideoModel):
             flops=float(self.answer_flops(store, memory, len(ids), generated, selection)),
             dense_chunks=selection.dense if selection is not None else None,
             finish=generated.finish,
-            notes=self.notes(memory.length + len(ids) + len(generated.ids), selection),
+            notes=self.notes(cache, memory, len(ids) + len(generated.ids), selection),
         )
 
-    def notes(self, length: int, selection: Selection | None) -> tuple[str, ...]:
+    def notes(self, cache: Cache, memory: KVStore | Mix, behind: int, selection: Selection | None) -> tuple[str, ...]:
         """What a reader of the answer should know."""
-        made_for = int(self.decoder.config.max_position_embeddings)
-        beyond = f"{length:,} positions, but the model was made for {made_for:,}"
-        return (*(selection.notes if selection is not None else ()), *((beyond,) if length > made_for else ()))
+        notes = list(selection.notes) if selection is not None else []
+        if selection is not None and not notes and memory is cache.store:
+            notes.append("bi-level decode pooled nothing: the video has no more chunks than stay dense")
+        if self.settings.sparse_prefill.enabled and cache.cost.attention_density == 1:
+            notes.append("chunked prefill skipped nothing: the video is no longer than its window")
+        length, made_for = memory.length + behind, int(self.decoder.config.max_position_embeddings)
+        if length > made_for:
+            notes.append(f"{length:,} positions, but the model was made for {made_for:,}")
+        return tuple(notes)
 
     def select(self, cache: Cache, prompt: Prompt, ids: tuple[int, ...]) -> Selection | None:
         if self.relevance is None:
