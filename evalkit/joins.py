@@ -167,13 +167,22 @@ class Joiner:
             yield self.cells.get(saying.cell, [])
 
     def _places_of(self, rows: Sequence[tuple[Logged, Saying]]) -> list[Question]:
-        """The questions of the rows by the numbers of their documents; empty unless the log numbers the whole task,
-        and the task's right answers are not all alike, so that a wrong order would be noticed."""
+        """The questions of the rows by the numbers of their documents. Empty unless the log numbers the whole task,
+        nothing that any row says contradicts, and a wrong order would have been noticed, as right answers differ."""
+        if len({str(q.gold) for q in self.order}) < 2:
+            return []
         for column in PLACES:
             numbers = [_number(row.values.get(column)) for row, _ in rows]
-            if {*numbers} == {*range(len(self.order))} and len({str(q.gold) for q in self.order}) > 1:
-                return [self.order[n] for n in numbers if n is not None]
+            if {*numbers} == {*range(len(self.order))}:
+                found = [self.order[n] for n in numbers if n is not None]
+                if all(self._may_be(saying, q) for (_, saying), q in zip(rows, found, strict=True)):
+                    return found
         return []
+
+    def _may_be(self, saying: Saying, question: Question) -> bool:
+        named = [name for name in saying.videos if name in self.videos]
+        here = not named or any(question in self.videos[name] for name in named)
+        return here and contradiction(saying, question) is None
 
 
 def contradiction(saying: Saying, question: Question) -> str | None:

@@ -398,6 +398,26 @@ def test_every_reply_reaches_its_question(name, doc, settings, form, tmp_path):
     assert len(records) == len(asked)
 
 
+@pytest.mark.parametrize(("name", "settings"), [(name, settings) for name, _, settings in DOCS[:2] + DOCS[3:]])
+def test_samples_without_documents(name, settings, tmp_path):
+    """lmms-eval's newer samples: the row's number in the data, the right answer, and the prompt."""
+    task = instantiate({"_target_": f"evalkit.tasks.{name}.{TASKS[name]}", **settings}, "task")
+    Mini().open(task)
+    asked = [(clip, q) for clip in task.load(task.root) for q in clip.questions]
+    rows = [
+        {
+            "doc_id": i,
+            "target": str(list(q.gold) if isinstance(q.gold, tuple) else q.gold),
+            "filtered_resps": [q.id],
+            "input": "\n".join(("Watch the video.", q.text, *lettered(q.options, "({}) {}"), "Answer with a letter.")),
+        }
+        for i, (_, q) in enumerate(asked)
+    ]
+    random.Random(2).shuffle(rows)
+    records = read_records(run(jsonl(tmp_path / "s.jsonl", rows), tmp_path / "r", *arguments(name, **settings)))
+    assert [r.question for r in records if r.reply != r.question] == []
+
+
 def test_vnbench_results(tmp_path):
     """The official result lines: an id that ends in the try, a gold as letter or number, null where nothing came."""
     asked = pairs("vnbench")
@@ -438,6 +458,44 @@ def test_charades_results_under_their_long_keys(tmp_path):
     file.write_text(json.dumps({key: f"from 1.0 to 2.0 ({id})" for key, id in keys.items()}))
     records = read_records(run(file, tmp_path / "r", *arguments("charades_sta")))
     assert [r.reply for r in records] == [f"from 1.0 to 2.0 ({q.id})" for _, q in asked]
+
+
+SAYS = {
+    "old metric": lambda clip, q: {f"{clip.video.id}.mp4>>>{q.text}>>>{list(q.gold)}": "reply"},
+    "new metric": lambda clip, q: {"query": f"{clip.video.id}.mp4>>>{q.text}>>>{list(q.gold)}", "pred": [0, 1]},
+    "nothing": lambda clip, q: {"iou": 0.5},
+}
+
+
+@pytest.mark.parametrize("says", SAYS)
+def test_charades_samples_without_documents(says, tmp_path):
+    """lmms-eval's newer samples drop the document; a metric may name video and sentence, the number always stands for
+    the row of the data, in which the sentences of a video need not follow each other."""
+    data = tmp_path / "data"
+    data.mkdir()
+    task = instantiate({"_target_": "evalkit.tasks.charades_sta.CharadesSTA"}, "task")
+    Mini().open(task)
+    lines = (task.root / "charades_sta_test.txt").read_text().splitlines()
+    random.Random(5).shuffle(lines)
+    (data / "charades_sta_test.txt").write_text("\n".join(lines) + "\n")
+    task.root = data
+    asked = [(clip, q) for clip in task.load(data) for q in clip.questions]
+    rows = [
+        {
+            "doc_id": i,
+            "target": str(list(q.gold)),
+            "filtered_resps": [f"0.0 - 1.0, {q.id}"],
+            "input": f"Please find the visual event: {q.text}. Please return its times.",
+            "some_metric": SAYS[says](clip, q),
+        }
+        for i, (clip, q) in enumerate(asked)
+    ]
+    assert [q.id for _, q in asked] != sorted(q.id for _, q in asked)
+    named = ["task=charades_sta", "source=local", f"source.root={data}", "task.allow_missing=true", "tracker=csv"]
+    random.Random(1).shuffle(rows)
+    records = read_records(run(jsonl(tmp_path / "samples.jsonl", rows), tmp_path / "r", *named))
+    assert len(records) == len(asked)
+    assert all(r.reply == f"0.0 - 1.0, {r.question}" for r in records)
 
 
 def test_videomme_results_by_video(tmp_path):
