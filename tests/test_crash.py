@@ -88,7 +88,7 @@ def test_ctrl_c_finishes_the_question_and_says_how_to_continue(data, unbroken, t
 
 
 def test_a_second_command_on_the_same_run_says_so(data, tmp_path):
-    first = started(*arguments(data, tmp_path))
+    first = started(*arguments(data, tmp_path, "model.seconds=2"))  # longer at work than the second takes to start
     wait_for_more(first, tmp_path, 0)
     second = run_command(*arguments(data, tmp_path))
     first.kill()
