@@ -17,7 +17,7 @@ from evalkit.errors import DataError, SampleError
 from evalkit.meter import HostPeak
 from evalkit.model import VideoCache, VideoModel
 from evalkit.task import Task
-from evalkit.types import Clip, Decoding, FrameRequest, FrameStream, Grade, Question, Record, Reply, Video
+from evalkit.types import Clip, Decoding, FrameRequest, FrameStream, Grade, Prompt, Question, Record, Reply, Video
 from evalkit.video.identity import identity
 from evalkit.video.reader import FrameReader
 
@@ -76,25 +76,33 @@ def _ask_clip(
         frames.close()
     sampling = {**asdict(frames.plan), "decoder": frames.decoder, "file": identity(clip.video.path)}
     try:
-        for question in clip.questions:
+        prompts = [_prompt(task, clip, question, frames) for question in clip.questions]
+        replies = model.answers(cache, [p for p in prompts if isinstance(p, Prompt)], decoding)
+        for question, prompt in zip(clip.questions, prompts, strict=True):
             started = time.time()
-            try:
-                prompt = task.prompt(clip, question, frames.plan)
-                reply = model.generate(cache, prompt, decoding)
-                rendered = model.rendered(context, prompt)
-            except SampleError as error:
-                yield failed(task, clip, question, error, labels)
+            reply = next(replies) if isinstance(prompt, Prompt) else prompt
+            if isinstance(reply, SampleError):
+                yield failed(task, clip, question, reply, labels)
                 continue
+            assert isinstance(prompt, Prompt)
             record = _labelled(task, clip, question, labels, started)
             _fill_answer(record, task, question, reply)
             _fill_cost(record, cache, reply)
             record.sampling = sampling
-            record.prompt = rendered
+            record.prompt = model.rendered(context, prompt)
             record.prompt_sha256 = sha256(record.prompt.encode()).hexdigest()
             record.peak_memory["host"] = host.bytes()
             yield record
     finally:
         cache.close()
+
+
+def _prompt(task: Task, clip: Clip, question: Question, frames: FrameStream) -> Prompt | SampleError:
+    """What is asked, or why it cannot be: subtitles that cannot be read, say."""
+    try:
+        return task.prompt(clip, question, frames.plan)
+    except SampleError as error:
+        return error
 
 
 def _labelled(task: Task, clip: Clip, question: Question, labels: Labels, started: float) -> Record:

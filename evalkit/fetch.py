@@ -118,7 +118,7 @@ class Load:
         for name, parts in self.archives.items():
             paths = [client.download(self.listing, part, self.folder) for part in parts]
             print(f"unpacking {name}", flush=True)
-            self.diary.forget(self.listing.repo, name)
+            self.diary.forget(self.listing.repo, name, parts)
             files = Unpacker(self.folder, self.hub.flat, self.diary.files()).unpack(paths)
             self.diary.add(self.listing.repo, name, parts, files)
             for path in [] if keep else paths:

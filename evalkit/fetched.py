@@ -42,9 +42,13 @@ class Diary:
         self._entries[f"{repo}/{archive}"] = {"digest": _digest(parts), "files": files}
         write_atomically(self.path, json.dumps(self._entries) + "\n")
 
-    def forget(self, repo: str, archive: str) -> None:
-        """An archive that changed, or whose files are gone: what it held no longer stands against new files."""
-        self._entries.pop(f"{repo}/{archive}", None)
+    def forget(self, repo: str, archive: str, parts: Sequence[RemoteFile]) -> None:
+        """An archive that is to be unpacked again. Where it has changed its old files go, since a new one of the same
+        size could not be told from them."""
+        entry = self._entries.pop(f"{repo}/{archive}", None)
+        if entry is not None and entry["digest"] != _digest(parts):
+            for name in entry["files"]:
+                (self.folder / name).unlink(missing_ok=True)
 
     def files(self) -> dict[str, int]:
         """All unpacked files, relative to the folder, with their sizes."""

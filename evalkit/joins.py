@@ -157,7 +157,7 @@ class Joiner:
         for name in known:
             inside = [q for q in self.videos[name] if any(plain(q.text) in text for text in saying.texts)]
             longest = max((len(plain(q.text)) for q in inside), default=0)
-            yield [q for q in inside if len(plain(q.text)) == longest]
+            yield [q for q in inside if len(plain(q.text)) == longest > 0]
         if not saying.videos:
             if saying.text:
                 yield self.anywhere.get(saying.text, [])

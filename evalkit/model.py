@@ -7,7 +7,7 @@ check their values, and say which frames they want. `build()` makes the *model*,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +101,17 @@ class VideoModel(ABC):
     @abstractmethod
     def generate(self, cache: VideoCache, prompt: Prompt, decoding: Decoding) -> Reply:
         """Answer one question. Leaves `cache` as it was, so that order never matters."""
+
+    def answers(
+        self, cache: VideoCache, prompts: Sequence[Prompt], decoding: Decoding
+    ) -> Iterator[Reply | SampleError]:
+        """All questions of a clip in order, each as its reply or as the error that costs it. One by one, unless a model
+        has a better way to take several at once."""
+        for prompt in prompts:
+            try:
+                yield self.generate(cache, prompt, decoding)
+            except SampleError as error:
+                yield error
 
     def rendered(self, context: Context, prompt: Prompt) -> str:
         """The question as the model reads it (chat template, rewritten times), for the record. Default: the prompt."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 
-from evalkit.errors import ConfigError, ModelError, VideoError
+from evalkit.errors import ConfigError, ModelError, SampleError, VideoError
 from evalkit.model import VideoCache, VideoModel
 from evalkit.types import Context, Decoding, PrefillCost, Prompt, Reply, Video
 
@@ -233,6 +234,30 @@ class VideoXL2Model(VideoModel):
                 )
             self.question_rows = max(1, (self.question_rows or len(self.text.question(prompt))) // 4)
 
+    def answers(
+        self, cache: VideoCache, prompts: Sequence[Prompt], decoding: Decoding
+    ) -> Iterator[Reply | SampleError]:
+        """With `question_batch`, several questions share matrix products and read the store once."""
+        size = self.settings.question_batch
+        if size == 1:
+            yield from super().answers(cache, prompts, decoding)
+            return
+        assert isinstance(cache, Cache)
+        for start in range(0, len(prompts), size):
+            batch = prompts[start : start + size]
+            done, replies = attempt(partial(self.batch, cache, batch, decoding))
+            yield from replies if done and replies is not None else super().answers(cache, batch, decoding)
+
+    def batch(self, cache: Cache, prompts: Sequence[Prompt], decoding: Decoding) -> list[Reply]:
+        """Questions behind the dense store, together; the seconds are the batch's, in equal shares."""
+        assert cache.store is not None
+        asked = [self.text.question(prompt) for prompt in prompts]
+        generated = generate(self.decoder, self.attention, cache.store, asked, decoding, self.stop)
+        return [
+            self.reply(cache, cache.store, ids, answer, None, 0.0, 1 / len(asked))
+            for ids, answer in zip(asked, generated, strict=True)
+        ]
+
     def answer(self, cache: Cache, prompt: Prompt, decoding: Decoding) -> Reply:
         assert cache.store is not None
         started = time.perf_counter()
@@ -243,15 +268,29 @@ class VideoXL2Model(VideoModel):
             memory = Mix(store, self.pooled(cache, selection.compression), groups)
         selected_s = time.perf_counter() - started
         (generated,) = generate(self.decoder, self.attention, memory, [ids], decoding, self.stop, self.question_rows)
+        return self.reply(cache, memory, ids, generated, selection, selected_s)
+
+    def reply(
+        self,
+        cache: Cache,
+        memory: KVStore | Mix,
+        ids: Sequence[int],
+        generated: Generated,
+        selection: Selection | None,
+        selected_s: float,
+        share: float = 1.0,
+    ) -> Reply:
+        """`share` of the clock of a batch is this question's own; its first token comes when that of all does."""
+        assert cache.store is not None
         return Reply(
             text=str(self.tokenizer.decode(generated.ids, skip_special_tokens=True)),
             prompt_tokens=len(ids),
             new_tokens=len(generated.ids),
-            question_s=selected_s + generated.question_s,
-            generate_s=generated.generate_s,
+            question_s=selected_s + share * generated.question_s,
+            generate_s=share * generated.generate_s,
             first_token_s=selected_s + generated.question_s,
             kv_bytes_used=memory.nbytes,
-            flops=float(self.answer_flops(store, memory, len(ids), generated, selection)),
+            flops=float(self.answer_flops(cache.store, memory, len(ids), generated, selection)),
             dense_chunks=selection.dense if selection is not None else None,
             finish=generated.finish,
             notes=self.notes(cache, memory, len(ids) + len(generated.ids), selection),

@@ -192,7 +192,7 @@ class VideoXL2(ModelSettings):
     kv_store: KVStoreSettings = field(default_factory=KVStoreSettings, metadata=NEUTRAL)
     time_rewrite: str = "authors"
     vision_batch: int = field(default=32, metadata=NEUTRAL)
-    question_batch: int = field(default=1, metadata=NEUTRAL)
+    question_batch: int = 1  # sums in another order may flip an answer where two tokens are all but equally likely
 
     def __post_init__(self) -> None:
         _one_of(DTYPES, "dtype", self.dtype)
@@ -208,6 +208,11 @@ class VideoXL2(ModelSettings):
             self._check_flash()
         self.sparse_prefill = self.sparse_prefill.settled()
         self.bilevel_decode = self.bilevel_decode.settled()
+        if self.question_batch > 1 and self.bilevel_decode.enabled:
+            raise ConfigError(
+                f"question_batch={self.question_batch}: with bilevel_decode each question has a KV cache of its own, "
+                "so questions cannot share one. Leave question_batch=1."
+            )
 
     def _check_flash(self) -> None:
         if self.device in ("cpu", "mps"):

@@ -322,3 +322,20 @@ def test_built_from_settings() -> None:
 def test_attention_that_cannot_work_is_refused_before_weights_are_read() -> None:
     with pytest.raises(ConfigError, match="CUDA"):
         VideoXL2(checkpoint="nobody/nothing", attention="flex", device="cpu").build()
+
+
+@pytest.mark.parametrize("name", ["full", "chunked", "host"])
+def test_questions_answered_together_get_the_same_answers(name: str) -> None:
+    prompts = [Prompt(text, question_id=str(i)) for i, text in enumerate(QUESTIONS)]
+    alone = model(stop=False, **SETTINGS[name])
+    expected = [alone.generate(alone.prefill(context()), prompt, DECODING).text for prompt in prompts]
+    for size in (2, 3, 8):
+        together = model(stop=False, question_batch=size, **SETTINGS[name])
+        replies = list(together.answers(together.prefill(context()), prompts, DECODING))
+        assert [reply.text for reply in replies] == expected
+        assert sum(reply.question_s for reply in replies) < sum(reply.first_token_s for reply in replies)
+
+
+def test_batched_questions_need_a_common_cache() -> None:
+    with pytest.raises(ConfigError, match="question_batch"):
+        VideoXL2(question_batch=4, bilevel_decode=BilevelDecode(True))
