@@ -125,16 +125,15 @@ def test_a_deleted_video_comes_back(hub, tmp_path):
     assert "videos/v3.mp4" in fetched(tmp_path)
 
 
-def test_an_archive_that_changed_is_unpacked_again(hub, tmp_path):
+@pytest.mark.parametrize("more", [b"", bytes(1000)], ids=["same size", "longer"])
+def test_an_archive_that_changed_is_unpacked_again(more, hub, tmp_path):
     run()
-    longer = tmp_path / "v0.mp4"
-    shutil.copy(tmp_path / "data" / "toy" / "videos" / "v0.mp4", longer)
-    with longer.open("ab") as file:
-        file.write(bytes(1000))
-    other = tmp_path / "data" / "toy" / "videos" / "v1.mp4"
-    hub.repos[NEW]["part_1.zip"] = zipped([longer, other])
+    videos = tmp_path / "data" / "toy" / "videos"
+    changed = tmp_path / "v0.mp4"
+    changed.write_bytes((videos / "v0.mp4").read_bytes()[:-4] + b"new!" + more)
+    hub.repos[NEW]["part_1.zip"] = zipped([changed, videos / "v1.mp4"])
     assert run() == 0
-    assert fetched(tmp_path)["videos/v0.mp4"] == longer.read_bytes()
+    assert fetched(tmp_path)["videos/v0.mp4"] == changed.read_bytes()
 
 
 @pytest.mark.parametrize("flat", [False, True])
