@@ -23,7 +23,7 @@ from evalkit.evaluate import regrade
 from evalkit.job import say
 from evalkit.joins import Joined, Joiner
 from evalkit.logs import Logged, read_log
-from evalkit.replies import GradedRun, by_id, load_questions
+from evalkit.replies import GradedRun, by_id, exit_code, load_questions
 from evalkit.runs import slug
 from evalkit.task import Task
 from evalkit.tools import Arguments, main
@@ -63,8 +63,7 @@ def import_log(arguments: Arguments) -> int:
     )
     questions = by_id(clips)
     records = [regrade(task, record, questions) for record in _records(task, clips, joined)]
-    run.write(Path(str(config.results)), records, clips)
-    return 0
+    return exit_code(run.write(Path(str(config.results)), records, clips), float(config.min_coverage))
 
 
 def _origin(paths: Sequence[Path], joined: Joined) -> dict[str, Any]:

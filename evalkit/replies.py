@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from evalkit.efficiency import efficiency
-from evalkit.job import say
+from evalkit.job import BELOW_COVERAGE, OK, say
 from evalkit.runs import Run, write_atomically
 from evalkit.sources import Source
 from evalkit.task import Task
@@ -32,6 +32,17 @@ def load_questions(task: Task, source: Source) -> list[Clip]:
 
 def by_id(clips: Sequence[Clip]) -> dict[str, Question]:
     return {q.id: q for clip in clips for q in clip.questions}
+
+
+def exit_code(coverage: float, least: float) -> int:
+    """0 where all that was expected was answered and graded, as for a run; else says so."""
+    if coverage >= least:
+        return OK
+    say(
+        f"below coverage: {100 * coverage:.1f}% of the questions have a reply and a grade, min_coverage is "
+        f"{100 * least:.1f}%. min_coverage=<share> accepts less."
+    )
+    return BELOW_COVERAGE
 
 
 @dataclass

@@ -20,7 +20,7 @@ from evalkit.config import identity, instantiate, plain
 from evalkit.errors import ConfigError, DataError, RunError
 from evalkit.evaluate import regrade
 from evalkit.job import limited
-from evalkit.replies import GradedRun, by_id, load_questions
+from evalkit.replies import GradedRun, by_id, exit_code, load_questions
 from evalkit.runs import read_records
 from evalkit.tools import Arguments, main
 from evalkit.types import Question, Record
@@ -59,8 +59,9 @@ def rescore(arguments: Arguments) -> int:
         tracker=tracker,
         limited=manifest.get("limit") is not None,
     )
-    run.write(Path(results) if results else path.parents[2], [regrade(task, r, questions) for r in records], clips)
-    return 0
+    graded = [regrade(task, record, questions) for record in records]
+    coverage = run.write(Path(results) if results else path.parents[2], graded, clips)
+    return exit_code(coverage, float(config.get("min_coverage", 1.0)))
 
 
 def _manifest(path: Path) -> dict[str, Any]:

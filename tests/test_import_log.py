@@ -35,7 +35,7 @@ needs_replay = pytest.mark.skipif(
 def run(files: Path | list[Path], results: Path, *settings: str) -> Path:
     """Import in this process; the run folder."""
     names = [str(file) for file in (files if isinstance(files, list) else [files])]
-    assert import_log(Arguments(names, [*settings, f"results={results}"], [CONFIGS])) == 0
+    assert import_log(Arguments(names, [*settings, f"results={results}"], [CONFIGS])) in (0, 3)
     return only_run(results)
 
 
@@ -762,3 +762,15 @@ def test_twelve_thousand_answers_take_under_twenty_seconds(tmp_path):
     assert time.monotonic() - started < 20
     assert len(records) == 12000
     assert sum(r.score for r in records) == 3000
+
+
+def test_half_a_log_is_below_coverage(tmp_path):
+    task = LVBench()
+    Mini().open(task)
+    rows = [{"question_id": q.id, "reply": "A"} for clip in task.clips() for q in clip.questions]
+    log = jsonl(tmp_path / "half.jsonl", rows[: len(rows) // 2])
+    named = [str(log), "task=lvbench", "source=mini", "tracker=csv", f"results={tmp_path / 'r'}"]
+    done = run_command(*named, module="evalkit.import_log")
+    assert done.returncode == 3
+    assert "below coverage: 50.0%" in done.stderr
+    assert run_command(*named, "min_coverage=0.4", module="evalkit.import_log").returncode == 0

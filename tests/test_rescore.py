@@ -47,7 +47,7 @@ def toy(tmp_path) -> Path:
 def again(run: Path, *settings: str) -> set[Path]:
     """The run folders that rescoring adds."""
     before = set(run.parent.iterdir())
-    assert rescore(Arguments([str(run)], list(settings), [CONFIGS, CONF])) == 0
+    assert rescore(Arguments([str(run)], list(settings), [CONFIGS, CONF])) in (0, 3)
     return set(run.parent.iterdir()) - before
 
 
