@@ -114,7 +114,7 @@ class HubClient:
         return path
 
     def _get(self, listing: Listing, file: RemoteFile, begun: Path) -> None:
-        """Append to `begun` what it lacks."""
+        """Append to `begun` what it lacks, over as many broken connections as bring some of it."""
         from huggingface_hub import hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers
@@ -122,8 +122,15 @@ class HubClient:
         url = hf_hub_url(listing.repo, file.path, repo_type="dataset", revision=listing.commit, endpoint=self.endpoint)
         # identity: a compressed body could not be gone on with
         headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
-        with begun.open("ab") as target:
-            http_get(url, target, resume_size=target.tell(), headers=headers, expected_size=file.size)
+        while True:
+            with begun.open("ab") as target:
+                had = target.tell()
+                try:
+                    http_get(url, target, resume_size=had, headers=headers, expected_size=file.size)
+                    return
+                except Exception as error:
+                    if not _of_network(error) or target.tell() == had:
+                        raise
 
 
 def begun_bytes(folder: Path) -> int:
@@ -187,13 +194,18 @@ def _explanation(repo: str, error: Exception) -> str | None:
                 f"not valid for {page}."
             )
         return f"the hub answers {status} for {repo}. {again}"
-    if isinstance(error, LocalEntryNotFoundError) or type(error).__module__.split(".")[0] in _NETWORK:
+    if isinstance(error, LocalEntryNotFoundError) or _of_network(error):
         return f"the hub cannot be reached for {repo} ({_first_line(error)}). Is there a network? {again}"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"the disk is full while fetching {repo}. Make room and repeat the same command: it goes on from there."
     if isinstance(error, OSError):
         return f"{repo} could not be fetched ({error.strerror or _first_line(error)}). {again}"
     return None
+
+
+def _of_network(error: Exception) -> bool:
+    """Trouble on the way; an answer of the hub that is an error is none."""
+    return type(error).__module__.split(".")[0] in _NETWORK
 
 
 def _first_line(error: Exception) -> str:

@@ -20,6 +20,7 @@ from evalkit.import_log import import_log
 from evalkit.runs import read_records
 from evalkit.sayings import Saying, same_gold
 from evalkit.sources import Mini
+from evalkit.tasks.lvbench import LVBench
 from evalkit.tools import Arguments
 from evalkit.types import Clip, Question
 from tests.helpers import ROOT, only_run, run_command
