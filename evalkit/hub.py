@@ -125,9 +125,10 @@ class HubClient:
         while True:
             with begun.open("ab") as target:
                 had = target.tell()
+                if had == file.size:
+                    return
                 try:
                     http_get(url, target, resume_size=had, headers=headers, expected_size=file.size)
-                    return
                 except Exception as error:
                     if not _of_network(error) or target.tell() == had:
                         raise
