@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import shutil
 import signal
 import subprocess
 import time
@@ -106,20 +104,25 @@ def test_a_model_that_is_being_built_is_not_waited_for(data: Path, tmp_path: Pat
     assert answers(tmp_path / "r") == 0
 
 
-@pytest.mark.parametrize("answered_before", [False, True])
-def test_a_video_that_hangs_does_not_hold_up_an_interruption(data: Path, tmp_path: Path, answered_before: bool) -> None:
-    """A named pipe that nobody writes to: opening it takes for ever."""
-    own = shutil.copytree(data, tmp_path / "data")
-    name = "v1.mp4" if answered_before else "v0.mp4"
-    (own / "videos" / name).unlink()
-    os.mkfifo(own / "videos" / name)
-    process = started(*arguments(own, tmp_path / "r"))
-    if answered_before:
-        wait_until(process, lambda: answers(tmp_path / "r") == 6)
-    wait_until(process, lambda: psutil.Process(process.pid).children())
-    said = interrupted(process, *[signal.SIGINT] * (2 if answered_before else 1))
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_decoder_that_hangs_neither_holds_up_an_interruption_nor_outlives_it(
+    data: Path, tmp_path: Path, sign: signal.Signals
+) -> None:
+    process = started(*arguments(data, tmp_path / "r"))
+    decoders: list[psutil.Process] = []
+
+    def stopped() -> bool:
+        decoders[:] = [c for c in psutil.Process(process.pid).children() if "evalkit.video.worker" in c.cmdline()]
+        for decoder in decoders:
+            decoder.send_signal(signal.SIGSTOP)  # while it starts, before its first frame
+        return bool(decoders)
+
+    wait_until(process, stopped)
+    time.sleep(0.5)
+    assert process.poll() is None and answers(tmp_path / "r") == 0
+    said = interrupted(process, sign)
     assert "stopped. The same command continues" in said
-    assert answers(tmp_path / "r") == (6 if answered_before else 0)
+    assert not any(decoder.is_running() for decoder in decoders)
 
 
 def test_an_interrupted_cell_ends_the_sweep(data: Path, tmp_path: Path) -> None:
