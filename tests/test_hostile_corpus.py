@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -151,8 +152,9 @@ class _SaboteurModel(_ConstantModel):
             for number, frame in enumerate(batches(1)):
                 if number < self.settings.times:
                     for child in psutil.Process().children():
-                        if child.cmdline()[1:3] == ["-m", "evalkit.video.worker"]:
-                            os.kill(child.pid, self.settings.sign)
+                        with suppress(psutil.Error, ProcessLookupError):  # one that is ending just now
+                            if child.cmdline()[1:3] == ["-m", "evalkit.video.worker"]:
+                                os.kill(child.pid, self.settings.sign)
                 yield frame
 
         return one_by_one
