@@ -2,9 +2,9 @@
 
     python -m evalkit.rescore RUN task.protocol=lmms_eval
 
-RUN is a run folder, `results/<task>/<model>/<key>`. Settings: task.*, source.*, tracker.* and results=<folder>. The
-replies stay what they were; the new grades stand in a run folder of their own, which says whose replies they are and
-which protocol's prompts they answer.
+RUN is a run folder, `results/<task>/<model>/<key>`. Settings: task.*, source.*, tracker.*, results=<folder> and
+plugins=[<package>,...], which a run of somebody else cannot list by itself. The replies stay what they were; the new
+grades stand in a run folder of their own, which says whose replies they are and which protocol's prompts they answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from evalkit.types import Question, Record
 
 
 def rescore(arguments: Arguments) -> int:
-    results = arguments.setting("results")
+    results, listed = arguments.setting("results"), arguments.setting("plugins", "") or ""
+    plugins = [name.strip() for name in listed.strip("[]").split(",") if name.strip()]
     if len(arguments.names) != 1:
         raise ConfigError(
             "name one run folder: python -m evalkit.rescore results/<task>/<model>/<key> task.protocol=..."
@@ -37,9 +38,7 @@ def rescore(arguments: Arguments) -> int:
     if not records:
         raise RunError(f"{path} has no answers yet.")
     config = _config(path, arguments.overrides)
-    task, source, tracker = (
-        instantiate(config[group], group, list(config.get("plugins") or [])) for group in ("task", "source", "tracker")
-    )
+    task, source, tracker = (instantiate(config[group], group, plugins) for group in ("task", "source", "tracker"))
     manifest = _manifest(path)
     clips = limited(load_questions(task, source), manifest.get("limit"))
     questions = by_id(clips)

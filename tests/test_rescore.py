@@ -47,7 +47,7 @@ def toy(tmp_path) -> Path:
 def again(run: Path, *settings: str) -> set[Path]:
     """The run folders that rescoring adds."""
     before = set(run.parent.iterdir())
-    assert rescore(Arguments([str(run)], list(settings), [CONFIGS, CONF])) in (0, 3)
+    assert rescore(Arguments([str(run)], ["plugins=[tests]", *settings], [CONFIGS, CONF])) in (0, 3)
     return set(run.parent.iterdir()) - before
 
 
@@ -143,16 +143,22 @@ def test_mistakes(settings, error, words, toy):
         again(toy, *settings)
 
 
+def test_a_run_cannot_list_plugins_by_itself(toy):
+    assert "plugins:\n- tests" in (toy / "config.yaml").read_text()
+    with pytest.raises(ConfigError, match=r"tests\.toy\.Toy.* is outside evalkit.*plugins=\[tests\]"):
+        rescore(Arguments([str(toy)], ["task.protocol=strict"], [CONFIGS]))
+
+
 def test_folders_that_are_no_runs(toy, tmp_path):
     for missing in ("records.jsonl", "config.yaml", "manifest.json"):
         copy = tmp_path / missing / "toy" / "constant" / "key"
         shutil.copytree(toy, copy)
         (copy / missing).unlink()
         with pytest.raises(RunError, match=missing.replace(".", r"\.")):
-            rescore(Arguments([str(copy)], [], [CONFIGS]))
+            rescore(Arguments([str(copy)], ["plugins=[tests]"], [CONFIGS]))
     (copy / "manifest.json").write_text("{")
     with pytest.raises(RunError, match="cannot be read"):
-        rescore(Arguments([str(copy)], [], [CONFIGS]))
+        rescore(Arguments([str(copy)], ["plugins=[tests]"], [CONFIGS]))
     (toy / "records.jsonl").write_text("")
     with pytest.raises(RunError, match="has no answers yet"):
         rescore(Arguments([str(toy)], [], [CONFIGS]))
@@ -161,7 +167,8 @@ def test_folders_that_are_no_runs(toy, tmp_path):
 
 
 def test_the_command_as_typed(toy, tmp_path):
-    done = run_command(str(toy), "task.protocol=strict", f"results={tmp_path / 'other'}", module="evalkit.rescore")
+    named = [str(toy), "task.protocol=strict", f"results={tmp_path / 'other'}", "plugins=[tests]"]
+    done = run_command(*named, module="evalkit.rescore")
     assert done.returncode == 0, done.stderr
     assert "rescored: replies to the prompts of protocol official" in done.stderr
     assert len(read_records(only_run(tmp_path / "other"))) == 12

@@ -503,7 +503,7 @@ def test_without_a_judge_answers_are_kept_and_rescored_later(
     log = tmp_path / "replies.jsonl"
     ids = questions(mini(root, split="dev_generation"))
     log.write_text("".join(json.dumps({"question_id": id, "reply": "It is yellow."}) + "\n" for id in ids))
-    where = [f"source.root={root}", "task.allow_missing=true"]
+    where = [f"source.root={root}", "task.allow_missing=true", "min_coverage=0"]
     results = tmp_path / "results"
     overrides = ["task=mlvu", "task.split=dev_generation", "source=local", *where, f"results={results}", "name=some"]
     assert import_log(Arguments([str(log)], [*overrides, "tracker=csv"], MINE)) == 0
