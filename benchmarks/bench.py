@@ -7,6 +7,7 @@ a group of four frames. Its numbers say nothing about the released model; ratios
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -112,9 +113,11 @@ class PeakMemory:
 
 
 def in_fresh_process(script: str, *arguments: object) -> dict[str, Any]:
-    """Run `script --child arguments`, which prints one JSON object as its last line."""
+    """Run `script --child arguments`, which prints one JSON object as its last line. Threads that wait yield the core:
+    where something else runs on the machine, spinning costs many times the work."""
     command = [sys.executable, script, "--child", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

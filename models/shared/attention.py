@@ -185,13 +185,18 @@ class Softmax:
         self.lse = torch.logaddexp(self.lse, lse)
 
 
+def joined(parts: list[Part]) -> Part:
+    """Parts behind each other."""
+    return torch.cat([k for k, _ in parts], 1), torch.cat([v for _, v in parts], 1)
+
+
 def attend(attention: Kernel, q: Tensor, history: Iterable[Part], own: Part | None = None) -> Softmax:
-    """Rows `q` see all of `history` and, causally, the last n keys: their own. `history` may yield its parts one by
-    one; each is let go before the next."""
-    if own is not None and attention.aligns_at_end and isinstance(history, list):
-        parts = [*history, own]
-        k, v = torch.cat([keys for keys, _ in parts], 1), torch.cat([values for _, values in parts], 1)
-        return Softmax(*attention(q, k, v, causal=True))
+    """Rows `q` see all of `history` and, causally, the last n keys: their own. A list of parts is small: it is joined
+    for one call. An iterator yields what may be long, part by part; each is let go before the next."""
+    if isinstance(history, list):
+        if own is not None and attention.aligns_at_end:
+            return Softmax(*attention(q, *joined([*history, own]), causal=True))
+        history = [joined(history)] if history else []
     total = Softmax(*attention(q, *own, causal=True)) if own is not None else None
     for k, v in history:
         if not k.shape[1]:
