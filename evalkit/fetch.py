@@ -35,6 +35,8 @@ def fetch(arguments: Arguments) -> int:
     )
     if arguments.names:
         raise ConfigError(f'"{arguments.names[0]}" is no setting: python -m evalkit.fetch task=<task> [key=value ...]')
+    if any(override.startswith("source") for override in arguments.overrides):
+        raise ConfigError("fetch has one source, the hub, and one place, below EVALKIT_DATA: leave out source=.")
     config = arguments.compose()
     task: Task = instantiate(config.task, "task", list(config.plugins))
     if task.hub is None:

@@ -394,6 +394,7 @@ def test_a_damaged_diary_says_so(hub, tmp_path):
     [
         (["dry_run=maybe"], "choose true or false"),
         (["keep=false"], 'there is no setting "keep"'),
+        (["source=local"], "leave out source="),
         (["task.split=dev"], "has no such split"),
     ],
 )

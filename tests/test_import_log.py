@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from openpyxl import Workbook
 
 from evalkit import CONFIGS
 from evalkit.config import instantiate
 from evalkit.errors import ConfigError, DataError
 from evalkit.import_log import import_log
+from evalkit.joins import Joiner
+from evalkit.logs import Logged, read_log
 from evalkit.runs import read_records
 from evalkit.sayings import Saying, same_gold
 from evalkit.sources import Mini
 from evalkit.tasks.lvbench import LVBench
 from evalkit.tools import Arguments
-from evalkit.types import Clip, Question
+from evalkit.types import Clip, Question, Video
 from tests.helpers import ROOT, only_run, run_command
 
 Row = dict[str, Any]
@@ -606,6 +610,36 @@ def test_what_agrees_with_a_right_answer(stated, options, gold, verdict):
     assert same_gold(Saying(golds=(stated,)), Question("q", "?", options, gold)) is verdict
 
 
+NAMES = st.sampled_from(
+    [
+        *("question_id", "id", "doc_id", "doc", "resps", "reply", "pred", "target", "answer", "question", "input"),
+        *(
+            "video",
+            "videoID",
+            "options",
+            "candidates",
+            "logs",
+            "questions",
+            "start",
+            "end",
+            "frames",
+            "depth",
+            "A",
+            "B",
+        ),
+    ]
+)
+AB, XY = ("a", "b"), ("x", "y")
+JOINER = Joiner(
+    [
+        Clip(Video("v1", Path("v1.mp4")), (Question("1", "What?", AB, "A"), Question("2", "Who?", XY, "B"))),
+        Clip(
+            Video("v2", Path("v2.mp4"), 1.0, 2.0), (Question("3", "What?", AB, "B"), Question("4", "", (), (1.0, 2.0)))
+        ),
+    ]
+)
+KINDS = st.sampled_from([".json", ".jsonl", ".json.gz", ".jsonl.gz", ".csv", ".tsv.gz", ".xlsx"])
+
 # What does not fit --------------------------------------------------------------------------------------------------
 
 
@@ -716,6 +750,39 @@ def test_files_that_are_no_logs(name, content, words, tmp_path):
     file.write_text(content)
     with pytest.raises(DataError, match=words):
         run(file, tmp_path / "r", *arguments("videomme"))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    json_values, st.sampled_from([".json", ".jsonl", ".json.gz", ".jsonl.gz", ".csv", ".tsv.gz", ".xlsx"]), st.data()
+)
+def test_whatever_a_file_holds_it_is_read_or_refused(tmp_path_factory, value, suffix, data):
+    """Bytes of any kind, and rows that are nearly right."""
+    file = tmp_path_factory.getbasetemp() / f"any{suffix}"
+    content = json.dumps(value).encode() if data.draw(st.booleans()) else data.draw(st.binary(max_size=60))
+    if suffix.endswith(".gz") and data.draw(st.booleans()):
+        content = gzip.compress(content)
+    file.write_bytes(content)
+    try:
+        rows = read_log(file)
+    except DataError:
+        return
+    assert JOINER.join(rows).replies.keys() <= JOINER.ids.keys()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.dictionaries(NAMES, json_values, max_size=6), min_size=1, max_size=4))
+def test_whatever_a_row_says_it_answers_a_question_or_none(rows):
+    logged = [Logged(Path("x"), i, "A", row) for i, row in enumerate(rows)]
+    out = JOINER.join(logged)
+    assert len(out.unmatched) + len(out.contradicting) + len(out.replies) <= len(rows)
 
 
 @pytest.mark.parametrize(
