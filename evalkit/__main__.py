@@ -5,4 +5,7 @@ import sys
 from evalkit.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # before a run has begun, or after it has ended: there is nothing to save
+        sys.exit(130)
