@@ -18,8 +18,8 @@ from evalkit.tools import Arguments
 from evalkit.types import Clip, Question, Splice, Video
 from evalkit.video.scenes import Scene, film
 from evalkit.video.write import write_video
+from tests.foreign_logs import jsonl
 from tests.helpers import CONF, run_command
-from tests.test_import_log import jsonl
 from tests.toy import write_toy
 
 TOY = ["task=toy", "plugins=[tests]", "source=local"]

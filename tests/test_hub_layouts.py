@@ -18,8 +18,8 @@ from evalkit.sources import Hub, Mini
 from evalkit.tables import read_table
 from evalkit.task import Task
 from evalkit.tools import Arguments
+from tests.foreign_logs import TASKS, mlvu, pairs
 from tests.hub_server import HubServer
-from tests.test_import_log import TASKS, mlvu, pairs
 
 Content = dict[str, bytes]
 

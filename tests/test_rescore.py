@@ -12,8 +12,8 @@ from evalkit.import_log import import_log
 from evalkit.rescore import rescore
 from evalkit.runs import read_records
 from evalkit.tools import Arguments
+from tests.foreign_logs import REPLAY, SETTINGS, TASKS, arguments, check_scores, jsonl, needs_replay, pairs
 from tests.helpers import CONF, only_run, run_command, run_here, toy_arguments
-from tests.test_import_log import REPLAY, SETTINGS, TASKS, arguments, check_scores, jsonl, needs_replay, pairs
 from tests.toy import write_toy
 
 ODD = (

@@ -1,0 +1,335 @@
+"""Every reply reaches the question it was given to, whatever a log calls it, and no other."""
+
+import csv
+import json
+import random
+
+import pytest
+
+from evalkit.config import instantiate
+from evalkit.errors import DataError
+from evalkit.runs import read_records
+from evalkit.sayings import Saying, same_gold
+from evalkit.sources import Mini
+from evalkit.types import Question
+from tests.foreign_logs import (
+    DOCS,
+    TASKS,
+    Row,
+    arguments,
+    interchangeable,
+    jsonl,
+    lettered,
+    lmms_json,
+    lmms_jsonl,
+    lmms_record,
+    lvbench,
+    mlvu,
+    pairs,
+    run,
+    videomathqa,
+    videomme,
+    videomme_log,
+    vlmevalkit_tsv,
+    vlmevalkit_xlsx,
+)
+
+
+@pytest.mark.parametrize("form", [lmms_json, lmms_jsonl, vlmevalkit_xlsx, vlmevalkit_tsv])
+@pytest.mark.parametrize(("name", "doc", "settings"), DOCS)
+def test_every_reply_reaches_its_question(name, doc, settings, form, tmp_path):
+    asked = pairs(name, **settings)
+    rows = [
+        lmms_record(i, doc(clip, q), str(q.gold), f"reply to {interchangeable((clip, q))}", 1 + i % 6)
+        for i, (clip, q) in enumerate(asked)
+    ]
+    random.Random(3).shuffle(rows)
+    file = form([*rows, *rows[:2]], tmp_path)  # ranks are padded with documents that were asked already
+    records = {r.question: r for r in read_records(run(file, tmp_path / "r", *arguments(name, **settings)))}
+    for pair in asked:
+        assert records[pair[1].id].reply == f"reply to {interchangeable(pair)}"
+    assert len(records) == len(asked)
+
+
+@pytest.mark.parametrize(("name", "settings"), [(name, settings) for name, _, settings in DOCS[:2] + DOCS[3:]])
+def test_samples_without_documents(name, settings, tmp_path):
+    """lmms-eval's newer samples: the row's number in the data, the right answer, and the prompt."""
+    task = instantiate({"_target_": f"evalkit.tasks.{name}.{TASKS[name]}", **settings}, "task")
+    Mini().open(task)
+    asked = [(clip, q) for clip in task.load(task.root) for q in clip.questions]
+    rows = [
+        {
+            "doc_id": i,
+            "target": str(list(q.gold) if isinstance(q.gold, tuple) else q.gold),
+            "filtered_resps": [q.id],
+            "input": "\n".join(("Watch the video.", q.text, *lettered(q.options, "({}) {}"), "Answer with a letter.")),
+        }
+        for i, (_, q) in enumerate(asked)
+    ]
+    random.Random(2).shuffle(rows)
+    records = read_records(run(jsonl(tmp_path / "s.jsonl", rows), tmp_path / "r", *arguments(name, **settings)))
+    assert [r.question for r in records if r.reply != r.question] == []
+
+
+def test_vnbench_results(tmp_path):
+    """The official result lines: an id that ends in the try, a gold as letter or number, null where nothing came."""
+    asked = pairs("vnbench")
+    rows = [
+        {
+            "question_id": q.id,
+            "pred": None if i == 5 else f"{q.gold}. {q.id}",
+            "gt": q.gold if i % 2 else "ABCD".index(str(q.gold)),
+            "type": q.groups["type"][0],
+            "try": int(q.id[-1]),
+        }
+        for i, (_, q) in enumerate(asked)
+    ]
+    folder = run(jsonl(tmp_path / "vnbench.jsonl", rows), tmp_path / "r", *arguments("vnbench"))
+    records = read_records(folder)
+    assert [r.reply for r in records if r.question != asked[5][1].id] == [
+        f"{q.gold}. {q.id}" for i, (_, q) in enumerate(asked) if i != 5
+    ]
+    assert {r.reply: r.score for r in records}[""] == 0
+    with (folder / "scores.csv").open(newline="") as file:
+        overall = next(csv.DictReader(file))
+    assert float(overall["value"]) == pytest.approx(100 * (8.5 / 9))  # one of the two groups of one of the nine types
+
+
+def test_a_longvideobench_submission(tmp_path):
+    asked = pairs("longvideobench", split="test")
+    file = tmp_path / "longvideobench_test_for_submission.json"
+    file.write_text(json.dumps({q.id: f"B, {q.id}" for _, q in asked}))
+    folder = run(file, tmp_path / "r", *arguments("longvideobench", split="test"))
+    assert [(r.reply, r.score) for r in read_records(folder)] == [(f"B, {q.id}", None) for _, q in asked]
+    assert json.loads((folder / file.name).read_text()) == json.loads(file.read_text())
+
+
+def test_charades_results_under_their_long_keys(tmp_path):
+    asked = pairs("charades_sta")
+    keys = {f"{clip.video.id}.mp4>>>{q.text}>>>{list(q.gold)}": q.id for clip, q in asked}
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps({key: f"from 1.0 to 2.0 ({id})" for key, id in keys.items()}))
+    records = read_records(run(file, tmp_path / "r", *arguments("charades_sta")))
+    assert [r.reply for r in records] == [f"from 1.0 to 2.0 ({q.id})" for _, q in asked]
+
+
+SAYS = {
+    "old metric": lambda clip, q: {f"{clip.video.id}.mp4>>>{q.text}>>>{list(q.gold)}": "reply"},
+    "new metric": lambda clip, q: {"query": f"{clip.video.id}.mp4>>>{q.text}>>>{list(q.gold)}", "pred": [0, 1]},
+    "nothing": lambda clip, q: {"iou": 0.5},
+}
+
+
+@pytest.mark.parametrize("says", SAYS)
+def test_charades_samples_without_documents(says, tmp_path):
+    """lmms-eval's newer samples drop the document; a metric may name video and sentence, the number always stands for
+    the row of the data, in which the sentences of a video need not follow each other."""
+    data = tmp_path / "data"
+    data.mkdir()
+    task = instantiate({"_target_": "evalkit.tasks.charades_sta.CharadesSTA"}, "task")
+    Mini().open(task)
+    lines = (task.root / "charades_sta_test.txt").read_text().splitlines()
+    random.Random(5).shuffle(lines)
+    (data / "charades_sta_test.txt").write_text("\n".join(lines) + "\n")
+    task.root = data
+    asked = [(clip, q) for clip in task.load(data) for q in clip.questions]
+    rows = [
+        {
+            "doc_id": i,
+            "target": str(list(q.gold)),
+            "filtered_resps": [f"0.0 - 1.0, {q.id}"],
+            "input": f"Please find the visual event: {q.text}. Please return its times.",
+            "some_metric": SAYS[says](clip, q),
+        }
+        for i, (clip, q) in enumerate(asked)
+    ]
+    assert [q.id for _, q in asked] != sorted(q.id for _, q in asked)
+    named = ["task=charades_sta", "source=local", f"source.root={data}", "task.allow_missing=true", "tracker=csv"]
+    random.Random(1).shuffle(rows)
+    records = read_records(run(jsonl(tmp_path / "samples.jsonl", rows), tmp_path / "r", *named))
+    assert len(records) == len(asked)
+    assert all(r.reply == f"0.0 - 1.0, {r.question}" for r in records)
+
+
+def test_videomme_results_by_video(tmp_path):
+    """The file that its authors' script reads."""
+    videos: dict[str, Row] = {}
+    for clip, q in pairs("videomme"):
+        video = videos.setdefault(clip.video.id, {"video_id": clip.meta["video_id"], "questions": []})
+        video["questions"].append({"question_id": q.id, "answer": q.gold, "response": f"{q.gold}. {q.id}"})
+    file = tmp_path / "output.json"
+    file.write_text(json.dumps(list(videos.values())))
+    records = read_records(run(file, tmp_path / "r", *arguments("videomme")))
+    assert all(r.reply == f"{r.gold}. {r.question}" and r.score == 1 for r in records)
+
+
+def test_llava_answers_and_needles(tmp_path):
+    asked = instantiate({"_target_": "evalkit.tasks.niah.NIAH"}, "task")
+    Mini().open(asked)
+    ids = [q.id for clip in asked.clips() for q in clip.questions]
+    rows = [{"question_id": id, "prompt": "<image>\nx", "text": f"B, {id}", "metadata": {}} for id in ids]
+    records = read_records(run(jsonl(tmp_path / "answers.jsonl", rows), tmp_path / "r", *arguments("niah")))
+    assert [r.reply for r in records] == [f"B, {id}" for id in ids]
+
+
+@pytest.mark.parametrize("percent", [1, 100])
+def test_needle_answers_by_their_cell(percent, tmp_path):
+    """Rows of frames, depth, reply and right answer, as Video-XL's needle logs have them: no id, no question."""
+    task = instantiate({"_target_": "evalkit.tasks.niah.NIAH", "control": False}, "task")
+    Mini().open(task)
+    asked = [(clip, q) for clip in task.clips() for q in clip.questions]
+    rows = []
+    for clip, q in asked:
+        splice = clip.video.splice
+        cell = {"frames": splice.frames, "depth": float(percent * splice.depth)}
+        rows.append({**cell, "seconds": 1.5, "output": f"{q.gold}) in {cell}", "answer": q.gold})
+    named = [*arguments("niah"), "task.control=false"]
+    records = {r.question: r for r in read_records(run(jsonl(tmp_path / "n.jsonl", rows), tmp_path / "r", *named))}
+    assert {q.id: records[q.id].reply for _, q in asked} == {
+        q.id: row["output"] for (_, q), row in zip(asked, rows, strict=True)
+    }
+
+
+def test_ids_with_a_folder_and_an_ending(tmp_path):
+    asked = pairs("vnbench")
+    rows = [{"question_id": f"./VNBench/{q.id}", "pred": q.id} for _, q in asked]
+    records = read_records(run(jsonl(tmp_path / "x.jsonl", rows), tmp_path / "r", *arguments("vnbench")))
+    assert [r.reply for r in records] == [q.id for _, q in asked]
+
+
+def test_empty_cells_are_empty_replies(tmp_path):
+    asked = pairs("videomme")
+    rows = [{**videomme(clip, q), "prediction": float("nan") if i < 3 else q.gold} for i, (clip, q) in enumerate(asked)]
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps({"results": rows, "model": "x"}))
+    records = read_records(run(file, tmp_path / "r", *arguments("videomme")))
+    assert [r.reply for r in records] == ["", "", "", *(q.gold for _, q in asked[3:])]
+
+
+def test_a_prompt_shared_by_two_questions_is_told_by_the_right_answer(tmp_path):
+    """As Video-MME's 472-1 and 475-1: one prompt, two videos, two right answers."""
+    asked = pairs("videomme")
+    shared = [q for _, q in asked if sum(other.text == q.text for _, other in asked) > 1]
+    rows = [
+        {
+            "doc_id": i,
+            "target": q.gold,
+            "input": f"Select.\n{q.text}\n" + "\n".join(q.options),
+            "filtered_resps": [q.id],
+        }
+        for i, (_, q) in enumerate(reversed(asked))
+    ]
+    records = read_records(run(jsonl(tmp_path / "x.jsonl", rows), tmp_path / "r", *arguments("videomme")))
+    assert [r.reply for r in records] == [q.id for _, q in asked]
+    assert shared or len({q.text for _, q in asked}) == len(asked)
+
+
+@pytest.mark.parametrize(
+    ("stated", "options", "gold", "verdict"),
+    [
+        ("B", ("x", "y"), "B", True),
+        ("(B)", ("x", "y"), "B", True),
+        ("B. y", ("x", "y"), "B", True),
+        ("y.", ("x", "Y"), "B", True),
+        (1, ("x", "y"), "B", True),
+        ("A", ("x", "y"), "B", False),
+        (0, ("x", "y"), "B", False),
+        ("x", ("x", "y"), "B", False),
+        ("(A) x", ("x", "y"), "B", False),
+        ("(A)", ("x", "y"), "B", False),
+        ("A.", ("x", "y"), "B", False),
+        ("(B) same", ("same", "same"), "A", True),  # the right text stands twice
+        (3, ("3", "4", "5"), "A", True),  # a value, not a number of an option
+        (3.0, ("3", "4", "5"), "A", True),
+        ("A. C. elegans", ("C. elegans", "E. coli"), "A", True),
+        ("C. elegans", ("C. elegans", "E. coli"), "B", False),
+        ("something else", ("x", "y"), "B", None),
+        ("A", ("x", "y"), "none of them", None),  # MLVU has two such rows
+        ("none of them", ("x", "y"), "none of them", True),
+        ([4.0, 11.0], (), (4.004, 11.0), True),
+        ("[4.0, 11.0]", (), (4.0, 12.0), False),
+        ("4.0 to 11.0", (), (4.0, 12.0), None),
+        ("B", (), "B", True),
+        ("A", (), "B", False),
+        ("B", ("x", "y"), None, None),
+    ],
+)
+def test_what_agrees_with_a_right_answer(stated, options, gold, verdict):
+    assert same_gold(Saying(golds=(stated,)), Question("q", "?", options, gold)) is verdict
+
+
+def other_gold(row: Row) -> None:
+    row["doc"]["answer"] = row["target"] = row["some_mc_accuracy"]["gt_answer"] = "A" if row["target"] != "A" else "B"
+
+
+def other_text(row: Row) -> None:
+    row["doc"]["question"] = "Is this a question of another benchmark altogether?"
+
+
+def other_options(row: Row) -> None:
+    row["doc"]["options"] = row["doc"]["options"][::-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "about"), [(other_gold, "the right answer"), (other_text, "its text"), (other_options, "its options")]
+)
+def test_a_row_that_contradicts_its_question_is_named(change, about, tmp_path):
+    rows = videomme_log(pairs("videomme"))
+    change(rows[4])
+    with pytest.raises(
+        DataError, match=rf"1 of 18 rows contradict .*log\.json, row 5 has not {about} of question 002-2"
+    ):
+        run(lmms_json(rows, tmp_path), tmp_path / "r", *arguments("videomme"))
+    records = read_records(run(lmms_json(rows, tmp_path), tmp_path / "r", *arguments("videomme"), "unmatched=skip"))
+    assert [r.question for r in records if r.status == "failed"] == ["002-2"]
+
+
+def test_numbers_of_rows_are_no_ids(tmp_path):
+    """LVBench's ids look like numbers of rows; a log whose rows are numbered otherwise is joined by its texts, or
+    refused."""
+    asked = pairs("lvbench")
+    assert {q.id for _, q in asked} == {str(i) for i in range(len(asked))}
+    rows = [{"id": i, "reply": q.id, **lvbench(clip, q)} for i, (clip, q) in enumerate(reversed(asked))]
+    records = read_records(run(jsonl(tmp_path / "x.jsonl", rows), tmp_path / "r", *arguments("lvbench")))
+    assert all(r.reply == r.question for r in records)
+    bare = [{"id": i, "reply": "A", "target": q.gold} for i, (_, q) in enumerate(reversed(asked))]
+    with pytest.raises(DataError, match=r"contradict|belong to no question"):
+        run(jsonl(tmp_path / "y.jsonl", bare), tmp_path / "r2", *arguments("lvbench"))
+
+
+def test_a_log_of_another_split_is_refused(tmp_path):
+    rows = [lmms_record(i, mlvu(clip, q), str(q.gold), "A") for i, (clip, q) in enumerate(pairs("mlvu", split="test"))]
+    with pytest.raises(DataError, match=r"rows belong to no question of this task and split.*log\.json, row 1;"):
+        run(lmms_json(rows, tmp_path), tmp_path / "r", *arguments("mlvu"))
+
+
+def test_five_options_are_not_scored_as_two(tmp_path):
+    """VideoMathQA's two splits share videos, texts and ids."""
+    rows = [lmms_record(i, videomathqa(*pair), str(pair[1].gold), "A") for i, pair in enumerate(pairs("videomathqa"))]
+    with pytest.raises(DataError, match=r"contradict .* its options|belong to no question"):
+        run(lmms_json(rows, tmp_path), tmp_path / "r", *arguments("videomathqa", split="mbin"))
+
+
+def test_different_answers_to_one_question_are_told(tmp_path, capsys):
+    rows = videomme_log(pairs("videomme"))
+    rows[2]["resps"] = [["A", "B", "A"]]
+    rows.append({**rows[0], "resps": [["something else"]]})
+    records = read_records(run(lmms_json(rows, tmp_path), tmp_path / "r", *arguments("videomme")))
+    said = capsys.readouterr().err
+    assert "1 answered again, and differently (log.json, row 19)" in said
+    assert "1 answered several times in one row, and differently (log.json, row 3)" in said
+    assert (records[0].reply, records[2].reply) == (records[0].gold, "A")
+
+
+def test_a_log_of_several_runs_is_refused(tmp_path):
+    rows = videomme_log(pairs("videomme"))
+    both = [*rows, *({**row, "resps": ["Z"]} for row in rows)]
+    with pytest.raises(DataError, match=r"18 of 18 questions are answered again.*holds several runs"):
+        run(lmms_json(both, tmp_path), tmp_path / "r", *arguments("videomme"))
+
+
+def test_two_runs_are_not_mixed(tmp_path):
+    rows = videomme_log(pairs("videomme"))
+    one, two = jsonl(tmp_path / "one.jsonl", rows), [{**row, "resps": ["Z"]} for row in rows]
+    with pytest.raises(DataError, match="18 questions are answered differently by several of the files"):
+        run([one, jsonl(tmp_path / "two.jsonl", two)], tmp_path / "r", *arguments("videomme"))
