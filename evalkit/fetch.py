@@ -10,6 +10,7 @@ $EVALKIT_DATA, else ~/.cache/evalkit/data.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ class Load:
     def archives(self) -> dict[str, list[RemoteFile]]:
         """Archive -> its parts in order, for those that are not unpacked yet."""
         found: dict[str, list[RemoteFile]] = {}
-        for file in sorted(self.listing.files, key=lambda file: file.path):
+        for file in sorted(self.listing.files, key=_in_order):
             if name := archive_of(file.path):
                 found.setdefault(name, []).append(file)
         return {name: parts for name, parts in found.items() if not self.diary.has(self.listing.repo, name, parts)}
@@ -125,6 +126,11 @@ class Load:
             self.diary.add(self.listing.repo, name, parts, files)
             for path in [] if keep else paths:
                 path.unlink()
+
+
+def _in_order(file: RemoteFile) -> list[str | int]:
+    """Part 10 comes after part 9."""
+    return [int(word) if word.isdigit() else word for word in re.split(r"(\d+)", file.path)]
 
 
 def _tell(task: Task, loads: Sequence[Load], folder: Path, keep: bool) -> None:

@@ -150,6 +150,15 @@ def test_split_tars_are_never_joined_on_the_disk(flat, hub, content, tmp_path, m
     assert {p.name for p in parts} <= names
 
 
+def test_the_tenth_part_comes_after_the_ninth(hub, content, tmp_path):
+    whole = make_tar(tmp_path / "videos.tar", {f"videos/{i}.mp4": os.urandom(9000) for i in range(3)}).read_bytes()
+    parts = {f"videos.tar.part{i + 1}": whole[3000 * i : 3000 * (i + 1)] for i in range(len(whole) // 3000 + 1)}
+    assert len(parts) > 10
+    hub.repos[NEW] = {"questions.jsonl": content["questions.jsonl"], **parts}
+    run("task.allow_missing=true")
+    assert {f"videos/{i}.mp4" for i in range(3)} <= fetched(tmp_path).keys()
+
+
 def test_the_old_name_of_an_organisation_is_tried_after_the_new_one(hub, content, tmp_path):
     hub.repos = {OLD: content}
     assert run() == 0
