@@ -67,8 +67,8 @@ def import_log(arguments: Arguments) -> int:
 
 
 def _origin(paths: Sequence[Path], joined: Joined) -> dict[str, Any]:
-    files = {path.name: sha256(path.read_bytes()).hexdigest() for path in paths}
-    return {"files": files, "replies": len(joined.replies)}
+    digests = [sha256(path.read_bytes()).hexdigest() for path in paths]
+    return {"files": [path.name for path in paths], "sha256": digests, "replies": len(joined.replies)}
 
 
 def _manifest(ident: dict[str, Any], task: Task, clips: list[Clip], origin: dict[str, Any]) -> dict[str, Any]:
