@@ -204,10 +204,6 @@ def lmms_json(rows: list[Row], folder: Path) -> Path:
     return file
 
 
-def lmms_jsonl(rows: list[Row], folder: Path) -> Path:
-    return jsonl(folder / "20260101_samples_x.jsonl", rows)
-
-
 def vlmevalkit(rows: list[Row]) -> list[Row]:
     """lmms records as rows of a VLMEvalKit table: flat, lists printed."""
     flat = [{"index": row["doc_id"], **row["doc"], "prediction": row["resps"][0][0]} for row in rows]

@@ -121,8 +121,10 @@ LVBENCH = ["task=lvbench", "source=local", f"source.root={REPLAY / 'lvbench' / '
 
 
 @needs_replay
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("form", "setting"),
+    [*((form, "pure") for form in FORMS), *((fork_form, setting) for setting in SETTINGS[1:])],
+)
 def test_real_answers_give_the_published_scores_in_every_form(form, setting, flat, tmp_path):
     files = form(flat, answers(setting), tmp_path)
     check_scores(run(files, tmp_path / "r", *LVBENCH, "task.protocol=video_xl_2"), setting)

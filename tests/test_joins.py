@@ -21,7 +21,6 @@ from tests.foreign_logs import (
     jsonl,
     lettered,
     lmms_json,
-    lmms_jsonl,
     lmms_record,
     lvbench,
     mlvu,
@@ -35,7 +34,7 @@ from tests.foreign_logs import (
 )
 
 
-@pytest.mark.parametrize("form", [lmms_json, lmms_jsonl, vlmevalkit_xlsx, vlmevalkit_tsv])
+@pytest.mark.parametrize("form", [lmms_json, vlmevalkit_xlsx, vlmevalkit_tsv])
 @pytest.mark.parametrize(("name", "doc", "settings"), DOCS)
 def test_every_reply_reaches_its_question(name, doc, settings, form, tmp_path):
     asked = pairs(name, **settings)
