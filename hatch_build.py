@@ -1,4 +1,4 @@
-"""Put configs/, tasks/ and models/ under evalkit/ in the wheel; a checkout and an editable install read them in place."""
+"""Put configs/, tasks/ and models/ under evalkit/ in the wheel; a checkout reads them in place."""
 
 from typing import Any
 

@@ -104,7 +104,7 @@ def test_a_question_the_model_cannot_do_costs_only_itself(toy_data, tmp_path):
 def test_short_data_is_an_error_unless_allowed(own_data, tmp_path):
     lines = (own_data / "questions.jsonl").read_text().splitlines(keepends=True)
     (own_data / "questions.jsonl").write_text("".join(lines[:6]))
-    with pytest.raises(DataError, match="6 questions .* a complete copy has 12"):
+    with pytest.raises(DataError, match=r"6 questions .* a complete copy has 12"):
         run_here(toy_arguments(own_data, tmp_path / "r"))
     assert run_here(toy_arguments(own_data, tmp_path / "r", "task.allow_missing=true")) == 3  # coverage is 6 of 12
     scores = json.loads((only_run(tmp_path / "r") / "summary.json").read_text())["scores"]

@@ -84,7 +84,8 @@ def test_damage_in_the_middle_is_named(tmp_path):
 
 
 def test_a_second_process_is_told(tmp_path):
-    code = f"from evalkit.runs import Run\nfrom pathlib import Path\nwith Run(Path({str(tmp_path)!r}), 'toy', 'm', {IDENTITY!r}): pass"
+    code = "from evalkit.runs import Run\nfrom pathlib import Path\n"
+    code += f"with Run(Path({str(tmp_path)!r}), 'toy', 'm', {IDENTITY!r}): pass"
     with open_run(tmp_path):
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert other.returncode == 1
