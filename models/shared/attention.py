@@ -145,7 +145,42 @@ def causal_blocks(rows: int, device: torch.device) -> Any:
 
 
 def kernel(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
-    """The kernel called `name` in `model.attention`, for tensors of `dtype` on `device`. Raises ConfigError."""
+    """The kernel called `name` in `model.attention`, for tensors of `dtype` on `device`, tried on a small case.
+    Raises ConfigError."""
+    return verified(chosen(name, device, dtype), name, device, dtype)
+
+
+def verified(attention: Kernel, name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
+    """The kernel, once it has agreed with the plain matrix products. Fused kernels differ between versions of torch and
+    of the device in what they align causal masks to and how they return the log-sum-exp; a wrong one would not fail."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(heads, rows, 64, generator=generator).to(device, dtype) for heads, rows in _TRIED)
+    own = k[:, -q.shape[1] :], v[:, -q.shape[1] :]
+    cases = [(k, v, False), (*own, True), *([(k, v, True)] if attention.aligns_at_end else [])]
+    allowed = 1e-4 if dtype == torch.float32 else 5e-2
+    for keys, values, causal in cases:
+        try:
+            found, expected = attention(q, keys, values, causal), Eager()(q, keys, values, causal)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"model.attention={name} does not run on {device} in {dtype}: {str(error).splitlines()[0]} "
+                "Use model.attention=eager."
+            ) from error
+        off = max(float((a.float() - b.float()).abs().max()) for a, b in zip(found, expected, strict=True))
+        if not off <= allowed:
+            raise ConfigError(
+                f"model.attention={name} computes something else than attention on {device} in {dtype} (off by "
+                f"{off:.2g}, torch {torch.__version__}): use model.attention=eager."
+            )
+    return attention
+
+
+_TRIED = ((4, 7), (2, 19), (2, 19))
+"""Heads and rows of q, k and v."""
+
+
+def chosen(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
+    """The kernel called `name`. Raises ConfigError."""
     if name not in ATTENTION:
         raise ConfigError(
             f"model.attention={name} is unknown; it is one of {', '.join(ATTENTION)}.{suggest(name, ATTENTION)}"
