@@ -10,6 +10,7 @@ $EVALKIT_DATA, else ~/.cache/evalkit/data.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from evalkit import provenance
 from evalkit.archives import Unpacker, archive_of
 from evalkit.config import instantiate
 from evalkit.errors import ConfigError, DataError, RunError
@@ -25,6 +27,7 @@ from evalkit.fetched import Diary
 from evalkit.hub import HubClient, Listing, RemoteFile, begun_bytes
 from evalkit.job import say
 from evalkit.paths import data_dir, hf_home
+from evalkit.runs import write_atomically
 from evalkit.sources import Hub
 from evalkit.task import HubData, Task
 from evalkit.tools import Arguments, main
@@ -77,6 +80,7 @@ def _fetch(task: Task, hub: HubData, folder: Path, dry_run: bool, keep: bool) ->
         with FileLock(str(folder / ".fetching.lock"), timeout=0):
             for load in loads:
                 load.take(client, keep)
+            _note_revisions(folder, loads)
     except Timeout:
         raise RunError(f"another process is fetching to {folder}: wait for it.") from None
     except KeyboardInterrupt:
@@ -84,6 +88,12 @@ def _fetch(task: Task, hub: HubData, folder: Path, dry_run: bool, keep: bool) ->
         raise
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror}): name another with EVALKIT_DATA.") from None
+
+
+def _note_revisions(folder: Path, loads: Sequence[Load]) -> None:
+    """Which commit of each repository is here; runs put it into their manifest."""
+    known = provenance.revisions(folder) | {load.listing.repo: load.listing.commit for load in loads}
+    write_atomically(folder / provenance.REVISIONS, json.dumps(known, indent=1) + "\n")
 
 
 @dataclass

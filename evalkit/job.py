@@ -238,7 +238,12 @@ def _write_manifest(folder: Run, plan: Plan, clips: Sequence[Clip], continuing: 
         "code": provenance.code(plan.task, plan.model),
         "packages": provenance.packages(),
         "weights": plan.model.provenance(),
-        "data": {"root": str(plan.task.root), "source": plan.source.kind, **provenance.data(clips)},
+        "data": {
+            "root": str(plan.task.root),
+            "source": plan.source.kind,
+            "revisions": provenance.revisions(plan.task.root),
+            **provenance.data(clips),
+        },
         "limit": plan.config.limit,
         "decoder": provenance.decoder(plan.config.video.backend),
         "seed": plan.decoding.seed,

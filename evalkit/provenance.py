@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import platform
 import subprocess
@@ -112,6 +113,19 @@ def exchanged(records: Iterable[Record], clips: Sequence[Clip]) -> list[str]:
 def files(records: Iterable[Record]) -> dict[str, Any]:
     """Size and hash of each video as far as read, by its name."""
     return {r.video: r.sampling["file"] for r in records if r.sampling and r.sampling.get("file")}
+
+
+REVISIONS = ".revisions.json"
+"""In a fetched folder: the commit of each hub repository that it came from."""
+
+
+def revisions(root: Path) -> dict[str, str]:
+    """Hub repository -> commit of what `python -m evalkit.fetch` put below `root`; nothing where it did not."""
+    try:
+        known = json.loads((root / REVISIONS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # another's copy, or one that is being fetched
+        return {}
+    return {str(repo): str(commit) for repo, commit in known.items()} if isinstance(known, dict) else {}
 
 
 def data(clips: Sequence[Clip]) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from evalkit import CONFIGS
 from evalkit.errors import ConfigError, DataError, RunError
 from evalkit.fetch import fetch
 from evalkit.hub import HubClient
+from evalkit.provenance import revisions
 from evalkit.sources import Hub
 from evalkit.task import HubData
 from evalkit.tools import Arguments
 from tests.helpers import CONF, ROOT
-from tests.hub_server import HubServer
+from tests.hub_server import COMMIT, HubServer
 from tests.test_archives import make_tar, split, tree
 from tests.toy import Toy, write_toy
 
@@ -83,6 +84,7 @@ def test_a_fetched_benchmark_is_complete_and_loads(hub, tmp_path, capsys):
     assert len(list(task.clips())) == 4
     assert {"questions.jsonl", "part_1.zip", "videos/v0.mp4", "videos/v3.mp4"} <= fetched(tmp_path).keys()
     assert ".gitattributes" not in tree(tmp_path / "data" / "toy")
+    assert list(revisions(task.root).values()) == [COMMIT]  # for the manifest of a run on it
     said = capsys.readouterr().out
     assert (
         said.index("to download") < said.index("unpacking part_1.zip") < said.index("complete: 4 videos, 12 questions")
