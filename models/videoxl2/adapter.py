@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ import torch
 from evalkit.errors import ConfigError, ModelError, SampleError, VideoError
 from evalkit.model import VideoCache, VideoModel
 from evalkit.types import Context, Decoding, PrefillCost, Prompt, Reply, Video
+from evalkit.video.identity import identity
 
 from ..shared.attention import kernel
 from ..shared.bilevel import Mix, Pooled, pool
@@ -23,6 +25,7 @@ from ..shared.kv_store import Keys, KVStore
 from ..shared.layout import Layout
 from ..shared.memory import attempt
 from ..shared.prefill import Group, Prefill
+from ..shared.prefilled import Prefilled
 from ..shared.relevance import Asked, Budget, Observer, Randomly, Relevance, Selection, Uniform
 from .checkpoint import Loaded, load
 from .settings import GROUP, BilevelDecode, VideoXL2
@@ -30,6 +33,9 @@ from .text import END_OF_TURN, ChatText, ContextTokens
 from .vision import GRID, TOKENS
 
 END_OF_TEXT = "<|endoftext|>"
+
+_NAMES = dict.fromkeys(("id", "path", "duration_s", "subtitles"))
+"""What of a video changes no frame."""
 
 
 def build(settings: VideoXL2) -> VideoXL2Model:
@@ -63,6 +69,7 @@ class Cache(VideoCache):
     store: KVStore | None = None
     observer: Observer | None = None
     pooled: dict[int, Pooled] = field(default_factory=dict)
+    note: str = ""
 
     def close(self) -> None:
         self.store = self.observer = None
@@ -79,6 +86,8 @@ class VideoXL2Model(VideoModel):
         self.policy = settings.sparse_prefill.policy()
         self.relevance = self.relevance_of(settings.bilevel_decode) if settings.bilevel_decode.enabled else None
         self.text = ChatText(self.encode, settings.time_rewrite)
+        folder, gb = settings.kv_store.folder, settings.kv_store.folder_gb
+        self.prefilled = Prefilled(Path(folder).expanduser(), int(gb * 1e9)) if folder else None
         self.stop = {self.encode(word)[0] for word in (END_OF_TURN, END_OF_TEXT)}
         self.size = self.decoder.size
         self.question_rows: int | None = None  # of a question at once; all of them, until memory runs out
@@ -135,12 +144,34 @@ class VideoXL2Model(VideoModel):
         return cache
 
     def filled(self, context: Context) -> Cache:
-        """A cache with everything in it."""
-        plan = context.frames.plan
-        tokens = self.text.context(plan.times_s, context.system, context.cues)
-        clock = Clock(self.decoder.device)
+        """A cache with everything in it: computed, or as it was computed under another setting of bi-level decode."""
+        tokens = self.text.context(context.frames.plan.times_s, context.system, context.cues)
         store = self.new_store(tokens)
         cache = Cache(video=context.video, store=store)
+        kept = self.prefilled.path(self.depends_on(context, tokens)) if self.prefilled else None
+        if self.prefilled and kept and (cost := self.prefilled.load(kept, store)):
+            cache.cost = cost
+            return cache
+        self.fill(cache, store, context, tokens)
+        if self.prefilled and kept:
+            cache.note = self.prefilled.save(kept, store, cache.cost)
+        return cache
+
+    def depends_on(self, context: Context, tokens: ContextTokens) -> dict[str, object]:
+        """All that the keys and values of a context depend on."""
+        settings = self.settings
+        return {
+            "weights": settings.provenance(),
+            "numerics": (settings.dtype, repr(self.attention), str(self.decoder.device.type), settings.vision_batch),
+            "policy": repr(self.policy),
+            "video": (identity(context.video.path), {**asdict(context.video), **_NAMES}),
+            "frames": (asdict(context.frames.plan), context.frames.decoder),
+            "tokens": asdict(tokens),
+        }
+
+    def fill(self, cache: Cache, store: KVStore, context: Context, tokens: ContextTokens) -> None:
+        """Prefill, and what it cost."""
+        plan, clock = context.frames.plan, Clock(self.decoder.device)
         if self.relevance is not None:
             cache.observer = self.relevance.observer()
         prefill = Prefill(self.decoder, store, self.policy, self.attention)
@@ -165,7 +196,6 @@ class VideoXL2Model(VideoModel):
             flops=float(self.vision_size.frames(len(plan)) + self.size.prefill(layout, self.policy)),
             peak_memory_bytes=clock.peak_memory_bytes(),
         )
-        return cache
 
     def new_store(self, tokens: ContextTokens) -> KVStore:
         """An empty store with room for the whole video."""
@@ -304,6 +334,8 @@ class VideoXL2Model(VideoModel):
         if self.settings.sparse_prefill.enabled and cache.cost.attention_density == 1:
             notes.append("chunked prefill skipped nothing: the video is no longer than its window")
         length, made_for = memory.length + behind, int(self.decoder.config.max_position_embeddings)
+        if cache.note:
+            notes.append(cache.note)
         if length > made_for:
             notes.append(f"{length:,} positions, but the model was made for {made_for:,}")
         return tuple(notes)

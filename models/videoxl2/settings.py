@@ -168,12 +168,17 @@ class BilevelDecode:
 
 @dataclass
 class KVStoreSettings:
-    """Where the keys and values of a video live: `model` (the model's device) or `cpu`."""
+    """Where the keys and values of a video live: `model` (the model's device) or `cpu`. `folder`: where prefilled
+    videos are kept on disk, at most `folder_gb` of them, for settings that differ in bilevel_decode alone."""
 
     device: str = "model"
+    folder: str | None = None
+    folder_gb: float = 100.0
 
     def __post_init__(self) -> None:
         _one_of(("model", "cpu"), "kv_store.device", self.device)
+        if self.folder_gb <= 0:
+            raise ConfigError(f"kv_store.folder_gb={self.folder_gb}: give a number above 0.")
 
 
 @dataclass
@@ -208,6 +213,15 @@ class VideoXL2(ModelSettings):
             self._check_flash()
         self.sparse_prefill = self.sparse_prefill.settled()
         self.bilevel_decode = self.bilevel_decode.settled()
+        if self.kv_store.folder and not self.bilevel_decode.enabled:
+            raise ConfigError(
+                "kv_store.folder is shared by settings of bilevel_decode, and does nothing without: leave it out, or "
+                "compare with bilevel_decode.compression=1, which pools nothing."
+            )
+        if self.kv_store.folder and self.bilevel_decode.relevance.method == "siglip":
+            raise ConfigError(
+                "kv_store.folder holds no frames, which relevance.method=siglip has to see: leave it out."
+            )
         if self.question_batch > 1 and self.bilevel_decode.enabled:
             raise ConfigError(
                 f"question_batch={self.question_batch}: with bilevel_decode each question has a KV cache of its own, "
