@@ -67,6 +67,13 @@ def interrupted(process: subprocess.Popen[str], *signals: signal.Signals, betwee
     return said
 
 
+def is_decoder(child: psutil.Process) -> bool:
+    try:
+        return "evalkit.video.worker" in child.cmdline()
+    except psutil.Error:  # one that has just ended
+        return False
+
+
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_the_question_at_hand_is_finished(
     data: Path, unbroken: list[dict], tmp_path: Path, sign: signal.Signals
@@ -112,7 +119,7 @@ def test_a_decoder_that_hangs_neither_holds_up_an_interruption_nor_outlives_it(
     decoders: list[psutil.Process] = []
 
     def stopped() -> bool:
-        decoders[:] = [c for c in psutil.Process(process.pid).children() if "evalkit.video.worker" in c.cmdline()]
+        decoders[:] = [c for c in psutil.Process(process.pid).children() if is_decoder(c)]
         for decoder in decoders:
             decoder.send_signal(signal.SIGSTOP)  # while it starts, before its first frame
         return bool(decoders)
