@@ -32,6 +32,7 @@ import ray
 from evalkit.evaluate import Labels
 from evalkit.executors import ray as executor
 from evalkit.executors.base import Job
+from evalkit.model import VideoCache
 from evalkit.scoring.grade import Choice
 from evalkit.task import Protocol, Split, Task
 from evalkit.testing import Constant, _ConstantModel
@@ -78,7 +79,7 @@ class Sleeper(Constant):
 
 
 class _Sleeping(_ConstantModel):
-    def prefill(self, context: Context):  # type: ignore[no-untyped-def]
+    def prefill(self, context: Context) -> VideoCache:
         settings = self.settings
         assert isinstance(settings, Sleeper)
         with (Path(settings.diary_folder) / "prefills").open("a") as diary:
@@ -183,7 +184,7 @@ def main() -> None:
         pulled = run(clips, crew, scale)
         robbed = run(clips, crew, scale, kill_half(given.seconds / 3, crew, given.seed))
         Shares.crew = crew
-        executor._Queue = Shares  # type: ignore[misc]
+        executor._Queue = Shares  # type: ignore[misc]  # the other side of the comparison
         shared = run(clips, crew, scale)
     ray.shutdown()
     print(f"{VIDEOS} videos, {min(seconds):.0f} to {max(seconds):.0f} s, mean {fmean(seconds):.0f} s; {crew} workers; ")

@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     given = parser.parse_args()
     asked = given.videos * given.questions
-    ask, append = Clocked(job, "_ask"), Clocked(Run, "append")  # type: ignore[arg-type]
+    ask, append = Clocked(job, "_ask"), Clocked(Run, "append")  # type: ignore[arg-type]  # a class too
     loops, runs, whole, memory = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         data = write_toy(Path(folder) / "data", given.videos, given.questions)

@@ -240,7 +240,7 @@ class _Joined(io.RawIOBase):
                 if not self._left:
                     return 0
                 self._file = self._left.pop(0).open("rb", buffering=0)
-            count = self._file.readinto(view)  # type: ignore[attr-defined]
+            count = self._file.readinto(view)  # type: ignore[attr-defined]  # an unbuffered file has it
             if count:
                 return int(count)
             self._file.close()

@@ -129,7 +129,7 @@ class HubClient:
                     return
                 try:
                     http_get(url, target, resume_size=had, headers=headers, expected_size=file.size)
-                except Exception as error:
+                except Exception as error:  # its HTTP library differs by version; what is not the network's goes on up
                     if not _of_network(error) or target.tell() == had:
                         raise
 
@@ -160,7 +160,7 @@ def _explained(repo: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except Exception as error:
+    except Exception as error:  # what has no explanation is raised again as it is
         sentence = _explanation(repo, error)
         if sentence is None:
             raise

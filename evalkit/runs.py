@@ -229,8 +229,8 @@ def write_atomically(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes 0600; results are for colleagues too  # noqa: PTH101
-        os.replace(temporary, path)  # noqa: PTH105
+        Path(temporary).chmod(0o644)  # mkstemp makes 0600; results are for colleagues too
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

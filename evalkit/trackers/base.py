@@ -79,7 +79,7 @@ class Trackers:
         """A view that no tracker writes, such as a submission file."""
         try:
             write()
-        except Exception as error:
+        except Exception as error:  # as below: a view can be made again, and the end says how
             self._note(f"{view} could not be written", error, Tracker.rebuild)
 
     def _each(self, call: Callable[[Tracker], None]) -> None:
