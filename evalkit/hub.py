@@ -179,7 +179,10 @@ def _explanation(repo: str, error: Exception) -> str | None:
     page = f"https://huggingface.co/datasets/{repo}"
     again = "Repeat the same command later: it goes on where it stopped."
     if isinstance(error, OfflineModeIsEnabled) or isinstance(error.__cause__, OfflineModeIsEnabled):
-        return f"{repo} cannot be fetched while HF_HUB_OFFLINE is set: unset it, or copy the data here by hand."
+        return (
+            f"{repo} cannot be fetched while HF_HUB_OFFLINE is set: unset it, or download the data elsewhere and name "
+            "the folder with source=local source.root=<folder>."
+        )
     if isinstance(error, GatedRepoError):
         return (
             f"{repo} is gated. Accept its terms on {page}, log in on this machine with `huggingface-cli login` (`hf "

@@ -213,22 +213,8 @@ def _about(plan: Plan, folder: Run, clips: Sequence[Clip], pending: Sequence[Cli
         remarks.append(f"source=mini: a miniature of {plan.task.benchmark}, not the benchmark.")
     if plan.config.limit is not None:
         remarks.append(f"limit={plan.config.limit}: only the first questions are asked.")
-    return About(
-        name=folder.name,
-        path=folder.path,
-        task=plan.task.name,
-        benchmark=plan.task.benchmark,
-        split=plan.task.split,
-        protocol=plan.task.protocol,
-        model=plan.model_id,
-        config=plan.resolved,
-        key=folder.key,
-        clips=clips,
-        pending=pending,
-        records=list(folder.records.values()),
-        remarks=remarks,
-        group=plan.group,
-    )
+    records = list(folder.records.values())
+    return About(folder.path, plan.task, plan.resolved, clips, pending, records, remarks, plan.group)
 
 
 def _write_manifest(folder: Run, plan: Plan, clips: Sequence[Clip], continuing: bool) -> None:

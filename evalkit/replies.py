@@ -71,7 +71,7 @@ class GradedRun:
             complete = None if self.limited else self.task.expected_questions()
             scores = self.task.summarize(kept, max(len(order), complete or 0))
             trackers = self.tracker.build(results)
-            trackers.start(self._about(run, clips))
+            trackers.start(About(run.path, self.task, self.config, clips, remarks=self.remarks))
             for record in kept:
                 trackers.record(record)
             measured = [record for record in kept if record.seconds]  # nothing is known of what imported answers cost
@@ -80,20 +80,3 @@ class GradedRun:
             for failure in trackers.failures:
                 say(f"warning: {failure}")
         return scores.coverage
-
-    def _about(self, run: Run, clips: Sequence[Clip]) -> About:
-        return About(
-            name=run.name,
-            path=run.path,
-            task=self.task.name,
-            benchmark=self.task.benchmark,
-            split=self.task.split,
-            protocol=self.task.protocol,
-            model=self.model,
-            config=self.config,
-            key=run.key,
-            clips=clips,
-            pending=(),
-            records=(),
-            remarks=self.remarks,
-        )

@@ -57,10 +57,6 @@ class Run:
             self.records = {record.question: record for record in parse_records(self._records_path)[0]}
         return self
 
-    @property
-    def name(self) -> str:
-        return f"{self.path.parent.parent.name}/{self.path.parent.name}/{self.key}"
-
     def __enter__(self) -> Run:
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)

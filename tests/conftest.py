@@ -1,6 +1,7 @@
 """One environment for all tests: offline, one thread, no wandb, miniatures in pytest's own cache folder."""
 
 import os
+import sys
 
 import pytest
 
@@ -13,6 +14,10 @@ for name, value in {
     "COLUMNS": "120",
 }.items():
     os.environ[name] = value
+
+# Some machines keep Python from keeping what it compiles; here a few hundred processes would compile evalkit again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -38,21 +38,7 @@ def _summarize(entry: Entry) -> dict[str, Any]:
     asked = int((manifest.get("data") or {}).get("questions") or len(records))
     expected = task.expected_questions() if limit is None else None
     scores = task.summarize(records, max(asked, expected or 0))
-    about = About(
-        name="/".join(path.parts[-3:]),
-        path=path,
-        task=task.name,
-        benchmark=task.benchmark,
-        split=task.split,
-        protocol=task.protocol,
-        model=path.parent.name,
-        config=dict(entry.config),
-        key=path.name,
-        clips=(),
-        pending=(),
-        records=records,
-        remarks=_remarks(entry, task),
-    )
+    about = About(path, task, dict(entry.config), records=records, remarks=_remarks(entry, task))
     write_summary(about, Outcome(scores, efficiency(records), records))
     summary: dict[str, Any] = json.loads((path / "summary.json").read_text(encoding="utf-8"))
     return summary

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.scoring.summary import Scores
+from evalkit.task import Task
 from evalkit.types import Clip, Record
 
 
@@ -17,20 +18,27 @@ from evalkit.types import Clip, Record
 class About:
     """What is known of a run before its first answer."""
 
-    name: str
     path: Path
-    task: str
-    benchmark: str
-    split: str
-    protocol: str
-    model: str
+    task: Task
     config: dict[str, Any]
-    key: str
-    clips: Sequence[Clip]  # all of the run
-    pending: Sequence[Clip]  # those with something left to ask
-    records: Sequence[Record]  # already there
+    clips: Sequence[Clip] = ()  # all of the run
+    pending: Sequence[Clip] = ()  # those with something left to ask
+    records: Sequence[Record] = ()  # already there
     remarks: Sequence[str] = ()
     group: str | None = None  # the sweep this run belongs to
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What a run is called in every view of it."""
+        task = self.task
+        return {
+            "task": task.name,
+            "benchmark": task.benchmark,
+            "split": task.split,
+            "protocol": task.protocol,
+            "model": self.path.parent.name,
+            "key": self.path.name,
+        }
 
 
 @dataclass(frozen=True)

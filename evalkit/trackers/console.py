@@ -32,7 +32,10 @@ class ConsoleTracker(Tracker):
         self.about = about
         self.state = _State(about)
         c = self.console
-        c.print(f"[bold]{about.benchmark}[/bold] ({about.split}, protocol {about.protocol}) with {about.model}")
+        names = about.names
+        c.print(
+            f"[bold]{names['benchmark']}[/bold] ({names['split']}, protocol {names['protocol']}) with {names['model']}"
+        )
         c.print(escape(str(about.path)), soft_wrap=True)
         for remark in about.remarks:
             c.print(f"[yellow]{escape(remark)}[/yellow]")
@@ -146,7 +149,7 @@ def _display(console: Console, state: _State) -> Progress:
 def print_scores(console: Console, about: About, outcome: Outcome) -> None:
     """Headline and metrics with n, coverage and interval; slices stay in scores.csv. Then what it cost."""
     scores = outcome.scores
-    title = f"{about.benchmark} {about.split} · {about.model} · protocol {about.protocol}"
+    title = "{benchmark} {split} · {model} · protocol {protocol}".format(**about.names)
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in ("metric", "score", "95% interval", "n", "answered only", "coverage"):
         table.add_column(name, justify="left" if name == "metric" else "right")

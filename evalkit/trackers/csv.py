@@ -36,9 +36,8 @@ class Csv(Tracker):
 
 def write_summary(about: About, outcome: Outcome) -> None:
     """scores.csv and summary.json of one run; the summary last, so that where it is there, both are."""
-    names = {name: getattr(about, name) for name in _NAMES}
     scores = outcome.scores.to_dict()
-    summary = {**names, "remarks": list(about.remarks), "scores": scores, "efficiency": outcome.efficiency}
+    summary = {**about.names, "remarks": list(about.remarks), "scores": scores, "efficiency": outcome.efficiency}
     write_atomically(about.path / "scores.csv", _table(_score_rows(summary)))
     write_atomically(about.path / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from evalkit.trackers.base import About, Outcome, Tracker
 from evalkit.types import Record
 
-_FINISH_S = 300.0
+_INIT_S, _FINISH_S = 15.0, 300.0
 _TABLE_COLUMNS = ("video", "question", "prompt", "reply", "extracted", "gold", "score", "status", "error")
 
 
@@ -45,15 +46,15 @@ class Wandb(Tracker):
         return wandb.init(
             project=self.project,
             entity=self.entity,
-            id=about.key,
-            name=about.name,
+            id=about.path.name,
+            name="/".join(about.path.parts[-3:]),
             group=about.group,
-            job_type=about.task,
+            job_type=about.task.name,
             config=about.config,
             dir=str(about.path),
             mode=mode,  # type: ignore[arg-type]
             resume="allow" if mode == "online" else None,
-            settings=wandb.Settings(init_timeout=15, silent=True, console="off", x_disable_stats=True, **_patience()),
+            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, **_patience()),
         )
 
     def record(self, record: Record) -> None:
@@ -95,7 +96,7 @@ class Wandb(Tracker):
     def _log_files(self, path: Path) -> None:
         import wandb
 
-        artifact = wandb.Artifact(f"{self.about.task}-{self.about.key}", type="evaluation")
+        artifact = wandb.Artifact(f"{self.about.task.name}-{path.name}", type="evaluation")
         for name in ("config.yaml", "manifest.json", "records.jsonl", "scores.csv"):
             if (path / name).exists():
                 artifact.add_file(str(path / name))
@@ -103,11 +104,14 @@ class Wandb(Tracker):
 
 
 def _patience() -> dict[str, Any]:
-    """A server that went away must not hold up the end of a run. Older releases of wandb have no such limit."""
+    """A server that went away must hold up neither the begin of a run nor its end. Older releases of wandb have no
+    limit for the end."""
     import wandb
 
-    known = "finish_timeout" in wandb.Settings.model_fields
-    return {"finish_timeout": _FINISH_S, "finish_timeout_raises": True} if known else {}
+    limits: dict[str, Any] = {"init_timeout": float(os.environ.get("WANDB_INIT_TIMEOUT", _INIT_S))}
+    if "finish_timeout" in wandb.Settings.model_fields:
+        limits |= {"finish_timeout": _FINISH_S, "finish_timeout_raises": True}
+    return limits
 
 
 def _cell(value: Any) -> str | float | None:

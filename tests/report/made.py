@@ -118,10 +118,7 @@ def write_records(results: Path, made: Made, records: Sequence[Record], root: Pa
             remarks.append(f"source=mini: a miniature of {task.benchmark}, not the benchmark.")
         if made.limit is not None:
             remarks.append(f"limit={made.limit}: only the first questions are asked.")
-        about = About(
-            run.name, run.path, task.name, task.benchmark, task.split, task.protocol, made.model_id, config, run.key,
-            (), (), (), remarks,
-        )  # fmt: skip
+        about = About(run.path, task, config, remarks=remarks)
         csv = Csv(results)
         csv.start(about)
         csv.finish(Outcome(task.summarize(records, len(records)), efficiency(records), records))

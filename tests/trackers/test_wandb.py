@@ -51,6 +51,7 @@ def test_an_unreachable_server_costs_nothing(data, tmp_path):
         port = free.getsockname()[1]
     key = "0" * 40
     server = {"WANDB_MODE": None, "WANDB_API_KEY": key, "WANDB_BASE_URL": f"http://127.0.0.1:{port}"}
+    server["WANDB_INIT_TIMEOUT"] = "4"
     done = run_command(*arguments(data, tmp_path, "tracker=wandb", "limit=2"), env=server)
     assert done.returncode == 0, done.stderr
     assert "wandb is not to be had online" in done.stderr
