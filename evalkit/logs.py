@@ -75,11 +75,14 @@ def _json_rows(path: Path) -> Iterable[Mapping[str, Any]]:
     try:
         with _opened(path) as file:
             text = file.read()
-        content = json.loads(text)
     except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path} is not JSON ({error}).") from None
+    try:
+        content = json.loads(text)
+    except ValueError as error:
         try:
             content = [json.loads(line) for line in text.splitlines() if line.strip()]  # JSON lines under another name
-        except (ValueError, NameError):
+        except ValueError:
             raise DataError(f"{path} is not JSON ({error}).") from None
     lists = [value for value in content.values() if _is_rows(value)] if isinstance(content, dict) else []
     if len(lists) == 1:  # lmms-eval calls it "logs", others "results" or "data"

@@ -15,11 +15,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from evalkit.dry_run_text import show_sweep
-
-_ENDED: list[int] = []
-
+from evalkit.runs import write_atomically
 
 NOT_ENDED = -1
+
+_ENDED: list[int] = []
 
 
 def note_cell(code: int, forecast: dict[str, Any] | None = None) -> None:
@@ -29,7 +29,7 @@ def note_cell(code: int, forecast: dict[str, Any] | None = None) -> None:
     folder = Path(about.sweep.dir)
     folder.mkdir(parents=True, exist_ok=True)
     cell = {"number": about.job.num, "overrides": list(about.overrides.task), "exit_code": code, "forecast": forecast}
-    (folder / f"cell-{about.job.num}.json").write_text(json.dumps(cell), encoding="utf-8")
+    write_atomically(folder / f"cell-{about.job.num}.json", json.dumps(cell))
 
 
 def take_codes() -> list[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -86,9 +87,12 @@ class Prefilled:
 
     def _evict(self, newest: Path) -> None:
         """Remove the least recently used files beyond the cap; never the one just written."""
-        files = sorted(self.folder.glob("*.safetensors"), key=lambda file: -file.stat().st_mtime)
+        kept = []
+        for file in self.folder.glob("*.safetensors"):
+            with suppress(FileNotFoundError):  # other processes evict too
+                kept.append((file.stat(), file))
         total = 0
-        for file in files:
-            total += file.stat().st_size
+        for status, file in sorted(kept, key=lambda pair: -pair[0].st_mtime):
+            total += status.st_size
             if total > self.cap_bytes and file != newest:
                 file.unlink(missing_ok=True)
