@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from evalkit import CONFIGS, job
-from evalkit.compose import compose
+from evalkit.cli.compose import compose
 from evalkit.runs import Run
 from evalkit.video.reader import FrameReader
 from tests.helpers import CONF, toy_arguments

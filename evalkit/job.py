@@ -94,8 +94,8 @@ def _decoding(protocol: Decoding, overrides: DecodingSettings) -> Decoding:
 def run(plan: Plan) -> int:
     """Ask what has not been asked, write scores, return the exit code. A dry run is said, and nothing else."""
     if plan.config.dry_run:
-        from evalkit.dry_run import forecast
-        from evalkit.dry_run_text import show
+        from evalkit.dry_run.forecast import forecast
+        from evalkit.dry_run.text import show
 
         plan.forecast = forecast(plan).plain()
         show(plan.forecast)

@@ -16,13 +16,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from evalkit.cli.tools import Arguments, main
 from evalkit.config import identity, instantiate, plain
 from evalkit.errors import ConfigError, DataError, RunError
 from evalkit.evaluate import regrade
 from evalkit.job import limited
 from evalkit.replies import GradedRun, by_id, exit_code, load_questions
 from evalkit.runs import read_records
-from evalkit.tools import Arguments, main
 from evalkit.types import Question, Record
 
 

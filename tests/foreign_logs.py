@@ -3,34 +3,22 @@
 import csv
 import gzip
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from openpyxl import Workbook
 
 from evalkit import CONFIGS
+from evalkit.cli.tools import Arguments
 from evalkit.config import instantiate
-from evalkit.import_log import import_log
+from evalkit.import_log.command import import_log
 from evalkit.sources import Mini
-from evalkit.tools import Arguments
 from evalkit.types import Clip, Question
-from tests.helpers import ROOT, only_run
+from tests.helpers import only_run
+from tests.replay import REPLAY
 
 Row = dict[str, Any]
-
-
-REPLAY = Path(os.environ.get("EVALKIT_REPLAY", ROOT.parent / "shared" / "replay"))
-
-
-SETTINGS = ("pure", "w_chunk", "w_chunk_bilevel")
-
-
-needs_replay = pytest.mark.skipif(
-    not REPLAY.is_dir(), reason=f"the real answers are not at {REPLAY}: set EVALKIT_REPLAY to their folder"
-)
 
 
 def run(files: Path | list[Path], results: Path, *settings: str) -> Path:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from evalkit import CONFIGS, job
-from evalkit.compose import compose
+from evalkit.cli.compose import compose
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "tests" / "conf"

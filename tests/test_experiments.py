@@ -6,7 +6,7 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from evalkit import CONFIGS, job
-from evalkit.compose import choices, compose
+from evalkit.cli.compose import choices, compose
 from evalkit.errors import ConfigError
 
 PUBLISHED = ("mlvu", "videomme", "lvbench", "longvideobench")

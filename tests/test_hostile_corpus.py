@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from evalkit import CONFIGS, job
-from evalkit.compose import compose
+from evalkit.cli.compose import compose
 from evalkit.runs import read_records
 from evalkit.scoring.grade import Choice
 from evalkit.scoring.summary import Mean

@@ -6,17 +6,15 @@ import gzip
 import importlib
 import itertools
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 
 from evalkit.errors import ConfigError, DataError
 from evalkit.published import Published, published_scores, read_published
+from tests.replay import REPLAY, needs_replay
 
-REPLAY = Path(os.environ.get("EVALKIT_REPLAY") or Path(__file__).resolve().parents[2] / "shared" / "replay")
 HEADER = ",".join(field.name for field in fields(Published))
 SETTINGS = {
     "pure": "pure",
@@ -146,7 +144,7 @@ def test_videomathqa_has_its_eight_columns() -> None:
     assert one("GPT-4o", "videomathqa", "steps").value == 4.9
 
 
-@pytest.mark.skipif(not (REPLAY / "lvbench").is_dir(), reason=f"no replay data at {REPLAY}")
+@needs_replay
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_lvbench_rows_follow_from_the_logs(setting: str) -> None:
     with gzip.open(REPLAY / "lvbench/annotations/lvbench_flat.jsonl.gz", "rt") as file:

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from evalkit import CONFIGS
+from evalkit.cli.tools import Arguments
 from evalkit.errors import ConfigError, DataError, RunError
-from evalkit.import_log import import_log
+from evalkit.import_log.command import import_log
 from evalkit.rescore import rescore
 from evalkit.runs import read_records
-from evalkit.tools import Arguments
-from tests.foreign_logs import REPLAY, SETTINGS, TASKS, arguments, check_scores, jsonl, needs_replay, pairs
+from tests.foreign_logs import TASKS, arguments, check_scores, jsonl, pairs
 from tests.helpers import CONF, only_run, run_command, run_here, toy_arguments
+from tests.replay import REPLAY, SETTINGS, needs_replay
 from tests.toy import write_toy
 
 ODD = (

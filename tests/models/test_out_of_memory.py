@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from evalkit import CONFIGS, job
-from evalkit.compose import compose
+from evalkit.cli.compose import compose
 from evalkit.models.shared.attention import SdpaCpu
 from evalkit.models.videoxl2.adapter import VideoXL2Model
 from tests.helpers import CONF, only_run

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evalkit.report.cli import main
+from evalkit.report.command import main
 
 from .made import SMALL, gallery
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evalkit.report.cli import main
+from evalkit.report.command import main
 from evalkit.tasks.lvbench import LVBench
 
 from .conftest import Pages

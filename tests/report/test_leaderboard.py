@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from evalkit.report.cli import main
+from evalkit.report.command import main
 from evalkit.report.render import environment
 from evalkit.tasks.lvbench import LVBench
 from evalkit.tasks.niah import NIAH

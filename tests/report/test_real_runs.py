@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.compare.cli import main as compare
-from evalkit.report.cli import main as report
+from evalkit.compare.command import main as compare
+from evalkit.report.command import main as report
 from tests.helpers import run_here, toy_arguments
 from tests.toy import write_toy
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from evalkit.report.cli import main
+from evalkit.report.command import main
 from evalkit.report.questions import gist, mark, shown
 from evalkit.report.samples import script_json
 from evalkit.report.thumbnails import HEIGHT, Strips

@@ -12,8 +12,8 @@ from evalkit.scoring.summary import Mean, summarize
 from evalkit.scoring.units import all_of
 from evalkit.stats import clustered_se, design_effect, naive_se
 from evalkit.types import Record
+from tests.replay import SETTINGS, lvbench_records, needs_replay
 
-from .replay import SETTINGS, lvbench_records, needs_replay
 from .test_summary import record
 
 ACCURACY = [Mean("accuracy")]

@@ -8,8 +8,7 @@ import pytest
 
 from evalkit.scoring.extract import EXTRACTORS
 from evalkit.scoring.grade import Choice
-
-from .replay import SETTINGS, lvbench_records, needs_replay, read_lines
+from tests.replay import SETTINGS, lvbench_records, needs_replay, read_lines
 
 CORRECT = dict(zip(SETTINGS, (738, 722, 753), strict=True))
 

@@ -10,8 +10,7 @@ from evalkit.errors import ConfigError, DataError
 from evalkit.scoring.summary import Mean, Scores, summarize
 from evalkit.scoring.units import all_of
 from evalkit.types import Record
-
-from .replay import SETTINGS, expected_scores, lvbench_records, needs_replay
+from tests.replay import SETTINGS, expected_scores, lvbench_records, needs_replay
 
 
 def record(question: str, score: float | None, cluster: str = "v", **more: object) -> Record:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,9 @@ import pytest
 from evalkit.errors import ConfigError, DataError
 from evalkit.tasks.lvbench import LVBench, clue_length
 from evalkit.video.scenes import nearest_colour
+from tests.replay import REPLAY, needs_replay
 
 from .answers import PLAN, answer, at, golden_prompts, oracle, pixels_at, prompts, questions, read_rows, write_parquet
-
-REPLAY = Path(os.environ.get("EVALKIT_REPLAY") or Path(__file__).parents[3] / "shared" / "replay")
 
 
 @pytest.fixture(scope="module")
@@ -300,10 +298,8 @@ def test_clue_lengths(reference: Any, label: str) -> None:
 
 # The real thing ------------------------------------------------------------------------------------------------------
 
-real = pytest.mark.skipif(not (REPLAY / "lvbench").is_dir(), reason="needs the recorded answers of Video-XL-2")
 
-
-@real
+@needs_replay
 def test_the_real_annotations_are_complete(tmp_path: Path) -> None:
     nested = at(LVBench(), REPLAY / "lvbench" / "annotations")
     clips = list(nested.clips())
@@ -317,7 +313,7 @@ def test_the_real_annotations_are_complete(tmp_path: Path) -> None:
     assert len(labels) == 2094
 
 
-@real
+@needs_replay
 def test_the_official_prompt_is_the_question_as_it_stands(tmp_path: Path) -> None:
     task = at(LVBench(), REPLAY / "lvbench" / "annotations")
     with gzip.open(REPLAY / "lvbench" / "annotations" / "video_info.meta.jsonl.gz", "rt", encoding="utf-8") as file:
@@ -325,7 +321,7 @@ def test_the_official_prompt_is_the_question_as_it_stands(tmp_path: Path) -> Non
     assert prompts(task) == verbatim
 
 
-@real
+@needs_replay
 @pytest.mark.parametrize("setting", ["pure", "w_chunk", "w_chunk_bilevel"])
 def test_recorded_answers_give_the_published_scores(setting: str) -> None:
     expected = json.loads((REPLAY / "expected_scores.json").read_text(encoding="utf-8"))["lvbench"][setting]

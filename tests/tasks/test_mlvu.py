@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from evalkit import CONFIGS
+from evalkit.cli.tools import Arguments
 from evalkit.config import instantiate
 from evalkit.errors import ConfigError, DataError
-from evalkit.import_log import import_log
+from evalkit.import_log.command import import_log
 from evalkit.rescore import rescore
 from evalkit.runs import read_records
 from evalkit.tasks._judge import JudgeConfig
 from evalkit.tasks._mini.mlvu import DEV_VIDEOS
 from evalkit.tasks.mlvu import MLVU
-from evalkit.tools import Arguments
 from evalkit.types import Clip, Question, Video
 from evalkit.video.scenes import nearest_colour
 

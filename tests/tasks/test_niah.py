@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -23,10 +22,10 @@ from evalkit.types import Clip, FrameRequest, Question, Record, Video
 from evalkit.video.reader import FrameReader
 from evalkit.video.scenes import nearest_colour
 from evalkit.video.settings import VideoSettings
+from tests.replay import REPLAY, needs_replay
 
 from .answers import PLAN, answer, at, prompts, questions, record
 
-REPLAY = Path(os.environ.get("EVALKIT_REPLAY") or Path(__file__).resolve().parents[3] / "shared" / "replay")
 COLOURS = {Path(file).stem: colour for file, colour, _, _, _ in NEEDLES}
 
 
@@ -236,7 +235,7 @@ def read_lines(name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-@pytest.mark.skipif(not (REPLAY / "niah").is_dir(), reason=f"no replay data at {REPLAY}")
+@needs_replay
 def test_real_needle_answers_score_as_their_authors_scored_them() -> None:
     """216 answers of Video-XL, its two-level version and LongVA in 54 cells, by this task's grader and summary."""
     task = NIAH(protocol="video_xl")

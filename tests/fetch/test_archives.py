@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.archives import Unpacker, archive_of
 from evalkit.errors import DataError
+from evalkit.fetch.archives import Unpacker, archive_of
 
 FILES = {"videos/a.mp4": b"a" * 5000, "videos/deep/b.mp4": os.urandom(3000), "c.srt": b""}
 

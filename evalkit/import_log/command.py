@@ -1,12 +1,4 @@
-"""Turn another harness's outputs into an evalkit run, graded under any protocol.
-
-    python -m evalkit.import_log FILE [FILE ...] task=lvbench name=videoxl2-pure source=local source.root=FOLDER
-
-FILE: a sample log of lmms-eval (JSON, JSONL), a table of VLMEvalKit (xlsx, tsv, csv, json), or JSON lines of id and
-reply; also gzipped. Several files are the parts of one log. The questions come from the task's own data (videos are not
-needed). Settings: task=, task.*, source=, source.*, tracker=, results=<folder>, name=<model> (default: the first file's
-name), unmatched=error|skip.
-"""
+"""The command: rows of a log become records, and records a run folder."""
 
 from __future__ import annotations
 
@@ -17,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import provenance
+from evalkit.cli.tools import Arguments
 from evalkit.config import identity, instantiate, plain
 from evalkit.errors import ConfigError, DataError
 from evalkit.evaluate import regrade
+from evalkit.import_log.joins import Joined, Joiner
+from evalkit.import_log.logs import Logged, read_log
 from evalkit.job import say
-from evalkit.joins import Joined, Joiner
-from evalkit.logs import Logged, read_log
 from evalkit.replies import GradedRun, by_id, exit_code, load_questions
 from evalkit.runs import slug
 from evalkit.task import Task
-from evalkit.tools import Arguments, main
 from evalkit.types import Clip, Question, Record
 
 _MOST_PADDED = 8
@@ -153,7 +145,3 @@ def _record(task: Task, clip: Clip, question: Question, row: Logged | None, now:
         worker="import",
         started=now,
     )
-
-
-if __name__ == "__main__":
-    main(import_log, __doc__ or "")

@@ -12,8 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from evalkit.logs import Logged
-from evalkit.sayings import Saying, has_options, plain, same_gold, same_options, same_text, stem
+from evalkit.import_log.logs import Logged
+from evalkit.import_log.sayings import Saying, has_options, plain, same_gold, same_options, same_text, stem
 from evalkit.types import Clip, Question
 
 IDS = ("question_id", "questionID", "uid", "qid", "id", "uuid")

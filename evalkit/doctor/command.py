@@ -1,11 +1,4 @@
-"""Is a benchmark there, whole and decodable?
-
-    python -m evalkit.doctor task=mlvu [source=local source.root=FOLDER]
-
-Checks counts and columns, and that every video exists, opens, decodes at its start, middle and end, and is as long as
-annotated. Lists what is wrong by kind, writes it to FILE with report=FILE (default: doctor-<task>-<split>.json), and
-exits 1. Settings: task=, task.*, source=, source.*, video.workers=<processes> (default: all cores), report=FILE.
-"""
+"""The command: checks, and what they found in words and as a file."""
 
 from __future__ import annotations
 
@@ -19,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from evalkit.checks import Finding, check_clips, check_videos
+from evalkit.cli.tools import Arguments
 from evalkit.config import instantiate
+from evalkit.doctor.checks import Finding, check_clips, check_videos
 from evalkit.errors import ConfigError, DataError
 from evalkit.runs import write_atomically
 from evalkit.task import Task
-from evalkit.tools import Arguments, main
 from evalkit.types import Clip
 
 _SHOWN = 10
@@ -119,7 +112,3 @@ def _tell(task: Task, clips: Sequence[Clip], findings: Sequence[Finding], path: 
         print("all there: every video opens and decodes at its start, middle and end")
     elif lost := sum({finding.path: finding.questions for finding in serious if finding.video}.values()):
         print(f"{lost} of {questions} questions are about videos with something wrong")
-
-
-if __name__ == "__main__":
-    main(doctor, __doc__ or "")

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from evalkit import CONFIGS
-from evalkit.checks import check_videos
+from evalkit.cli.tools import Arguments
 from evalkit.config import instantiate
-from evalkit.doctor import _cores, _progress, doctor
+from evalkit.doctor.checks import check_videos
+from evalkit.doctor.command import _cores, _progress, doctor
 from evalkit.errors import ConfigError, DataError
 from evalkit.sources import Mini
-from evalkit.tools import Arguments
 from evalkit.types import Clip, Question, Splice, Video
 from evalkit.video.scenes import Scene, film
 from evalkit.video.write import write_video
@@ -198,7 +198,7 @@ def test_all_cores_are_used_unless_told_otherwise(whole, tmp_path, monkeypatch):
         asked.append(workers)
         return []
 
-    monkeypatch.setattr("evalkit.doctor.check_videos", check)
+    monkeypatch.setattr("evalkit.doctor.command.check_videos", check)
     examine(whole, tmp_path / "report.json")
     examine(whole, tmp_path / "report.json", "video.workers=3")
     assert asked == [len(os.sched_getaffinity(0)), 3]

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.errors import DataError
-from evalkit.joins import Joiner
-from evalkit.logs import Logged, read_log
+from evalkit.import_log.joins import Joiner
+from evalkit.import_log.logs import Logged, read_log
 from evalkit.types import Clip, Question, Video
 from tests.foreign_logs import arguments, run
 

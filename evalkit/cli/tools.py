@@ -10,8 +10,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from evalkit import CONFIGS
-from evalkit.cli import config_dirs, fail
-from evalkit.compose import check_names, compose, require
+from evalkit.cli.command import config_dirs, fail
+from evalkit.cli.compose import check_names, compose, require
 from evalkit.errors import ConfigError, EvalkitError, suggest
 
 

@@ -15,9 +15,10 @@ import pytest
 from filelock import FileLock
 from rich.console import Console
 
-from evalkit import CONFIGS, dry_run, dry_run_text, job
-from evalkit.compose import compose
-from evalkit.dry_run import ClipForecast, Lengths, forecast, forecast_clip
+from evalkit import CONFIGS, job
+from evalkit.cli.compose import compose
+from evalkit.dry_run import text as dry_run_text
+from evalkit.dry_run.forecast import UNKNOWN_FPS, ClipForecast, Lengths, forecast, forecast_clip
 from evalkit.errors import DataError
 from evalkit.model import QuestionEstimate
 from evalkit.models.videoxl2 import mini
@@ -226,7 +227,7 @@ def test_without_a_checkpoint_the_released_sizes_stand_in(tmp_path: Path) -> Non
 LIGHT = """
 import sys
 sys.argv[1:] = sys.argv[2:]
-from evalkit.cli import main
+from evalkit.cli.command import main
 code = main()
 heavy = [m for m in ("torch", "transformers", "datasets", "pandas", "wandb", "matplotlib") if m in sys.modules]
 sys.exit(f"imported {heavy}" if heavy else code)
@@ -299,7 +300,7 @@ def test_unknown_lengths_take_those_of_the_others() -> None:
     videos = [Video("a", nowhere / "a.mp4", duration_s=100.0), Video("b", nowhere / "b.mp4", duration_s=50.0)]
     lengths = Lengths([*videos, Video("c", nowhere / "c.mp4")])
     assert lengths.of(Video("c", nowhere / "c.mp4")).info.duration_s == 75.0
-    assert lengths.of(videos[0]).info.frame_count == 100 * dry_run.UNKNOWN_FPS
+    assert lengths.of(videos[0]).info.frame_count == 100 * UNKNOWN_FPS
     assert not lengths.of(videos[0]).exact
     assert lengths.of(Video("c", nowhere / "c.mp4", end_s=90.0)).info.duration_s == 90.0
     assert Lengths([Video("d", nowhere / "d.mp4")]).of(Video("d", nowhere / "d.mp4")).info.duration_s == 600.0

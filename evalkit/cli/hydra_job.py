@@ -11,8 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from evalkit import CONFIGS, job, sweeps
-from evalkit.cli import fail
+from evalkit import CONFIGS, job
+from evalkit.cli import sweeps
+from evalkit.cli.command import fail
 from evalkit.errors import EvalkitError
 
 _codes: list[int] = []

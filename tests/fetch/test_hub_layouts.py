@@ -11,15 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from evalkit import CONFIGS
+from evalkit.cli.tools import Arguments
 from evalkit.config import instantiate
-from evalkit.fetch import fetch
-from evalkit.hub import HubClient
+from evalkit.fetch.command import fetch
+from evalkit.fetch.hub import HubClient
 from evalkit.sources import Hub, Mini
 from evalkit.tables import read_table
 from evalkit.task import Task
-from evalkit.tools import Arguments
+from tests.fetch.hub_server import HubServer
 from tests.foreign_logs import TASKS, mlvu, pairs
-from tests.hub_server import HubServer
 
 Content = dict[str, bytes]
 
@@ -188,7 +188,7 @@ def test_a_fetched_benchmark_finds_every_video(name, settings, layout, tmp_path,
     server = HubServer(layout())
     server.revision = "video" if name == "mvbench" else "main"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("evalkit.fetch.HubClient", partial(HubClient, server.url))
+    monkeypatch.setattr("evalkit.fetch.command.HubClient", partial(HubClient, server.url))
     monkeypatch.setenv("EVALKIT_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     named = [f"task={name}", "task.allow_missing=true", *(f"task.{key}={value}" for key, value in settings.items())]

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from evalkit import CONFIGS
-from evalkit.compose import GROUPS, cells, check_names, choices, compose, require, swept
+from evalkit.cli.compose import GROUPS, cells, check_names, choices, compose, require, swept
 from evalkit.errors import ConfigError, EvalkitError, suggest
 
 _EMBEDDED = "experiment=embedded"
@@ -145,6 +145,6 @@ def main() -> int:
             check(argv)
     except EvalkitError as error:
         return fail(error)
-    from evalkit import hydra_job
+    from evalkit.cli import hydra_job
 
     return hydra_job.start(argv)

@@ -8,8 +8,8 @@ import pytest
 
 from evalkit.config import instantiate
 from evalkit.errors import DataError
+from evalkit.import_log.sayings import Saying, same_gold
 from evalkit.runs import read_records
-from evalkit.sayings import Saying, same_gold
 from evalkit.sources import Mini
 from evalkit.types import Question
 from tests.foreign_logs import (

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from evalkit.dry_run_text import show_sweep
+from evalkit.dry_run.text import show_sweep
 from evalkit.runs import write_atomically
 
 NOT_ENDED = -1

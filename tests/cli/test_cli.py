@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from evalkit.cli import check, prepared
+from evalkit.cli.command import check, prepared
 from evalkit.errors import ConfigError
 from tests.helpers import CONF, ROOT, run_command
 
@@ -96,7 +96,7 @@ def test_a_users_mistake_exits_1_without_a_traceback(arguments, words, tmp_path)
 
 LIGHT = """
 import sys
-import evalkit.cli, evalkit.hydra_job, evalkit.doctor, evalkit.rescore, evalkit.import_log
+import evalkit.cli.command, evalkit.cli.hydra_job, evalkit.doctor.command, evalkit.rescore, evalkit.import_log.command
 heavy = [m for m in ("torch", "transformers", "datasets", "pandas", "wandb", "matplotlib") if m in sys.modules]
 sys.exit(", ".join(heavy) or 0)
 """

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from evalkit import CONFIGS
+from evalkit.cli.tools import Arguments
 from evalkit.errors import ConfigError, DataError, RunError
-from evalkit.fetch import fetch
-from evalkit.hub import HubClient
+from evalkit.fetch.command import fetch
+from evalkit.fetch.hub import HubClient
 from evalkit.provenance import revisions
 from evalkit.sources import Hub
 from evalkit.task import HubData
-from evalkit.tools import Arguments
+from tests.fetch.hub_server import COMMIT, HubServer
+from tests.fetch.test_archives import make_tar, split, tree
 from tests.helpers import CONF, ROOT
-from tests.hub_server import COMMIT, HubServer
-from tests.test_archives import make_tar, split, tree
 from tests.toy import Toy, write_toy
 
 NEW, OLD = "new-org/toy", "old-org/toy"
@@ -57,7 +57,7 @@ def hub(content, monkeypatch, tmp_path):
     """A hub with the toy benchmark, evalkit pointed at it, and a data folder of this test's own."""
     server = HubServer({NEW: dict(content)})
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("evalkit.fetch.HubClient", partial(HubClient, server.url))
+    monkeypatch.setattr("evalkit.fetch.command.HubClient", partial(HubClient, server.url))
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100)
     monkeypatch.setattr(Toy, "hub", HUB)

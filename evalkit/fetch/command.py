@@ -1,12 +1,4 @@
-"""Get a benchmark: what the hub has of it, unpacked where `source=hub` finds it, and word of what it has not.
-
-    python -m evalkit.fetch task=mlvu [dry_run=true]
-
-Says how much it is and how much room there is, then downloads and unpacks. It can be interrupted: the same command goes
-on where it stopped. Settings: task=, task.*, dry_run=true (say it, fetch nothing), keep_archives=false (delete each
-archive once it is unpacked), force=true (also where another harness has unpacked a copy). The data lie below
-$EVALKIT_DATA, else ~/.cache/evalkit/data.
-"""
+"""The command: what is wanted, room for it, one download and unpacking after the other."""
 
 from __future__ import annotations
 
@@ -20,17 +12,17 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from evalkit import provenance
-from evalkit.archives import Unpacker, archive_of
+from evalkit.cli.tools import Arguments
 from evalkit.config import instantiate
 from evalkit.errors import ConfigError, DataError, RunError
-from evalkit.fetched import Diary
-from evalkit.hub import HubClient, Listing, RemoteFile, begun_bytes
+from evalkit.fetch.archives import Unpacker, archive_of
+from evalkit.fetch.diary import Diary
+from evalkit.fetch.hub import HubClient, Listing, RemoteFile, begun_bytes
 from evalkit.job import say
 from evalkit.paths import data_dir, hf_home
 from evalkit.runs import write_atomically
 from evalkit.sources import Hub
 from evalkit.task import HubData, Task
-from evalkit.tools import Arguments, main
 
 
 def fetch(arguments: Arguments) -> int:
@@ -215,7 +207,3 @@ def _conclude(task: Task) -> int:
         f"questions. `python -m evalkit.doctor task={task.name}` decodes each video."
     )
     return 0
-
-
-if __name__ == "__main__":
-    main(fetch, __doc__ or "")

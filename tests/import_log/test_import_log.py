@@ -8,22 +8,19 @@ from pathlib import Path
 import pytest
 
 from evalkit import CONFIGS
+from evalkit.cli.tools import Arguments
 from evalkit.errors import ConfigError, DataError
-from evalkit.import_log import import_log
+from evalkit.import_log.command import import_log
 from evalkit.runs import read_records
 from evalkit.sources import Mini
 from evalkit.tasks.lvbench import LVBench
-from evalkit.tools import Arguments
 from tests.foreign_logs import (
-    REPLAY,
-    SETTINGS,
     Row,
     arguments,
     check_scores,
     jsonl,
     lmms_json,
     lmms_record,
-    needs_replay,
     pairs,
     read_gz,
     run,
@@ -32,6 +29,7 @@ from tests.foreign_logs import (
     xlsx,
 )
 from tests.helpers import only_run, run_command
+from tests.replay import REPLAY, SETTINGS, needs_replay
 
 
 @pytest.fixture(scope="module")

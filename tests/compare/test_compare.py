@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.compare.cli import main
+from evalkit.compare.command import main
 from evalkit.compare.study import study
 from evalkit.compare.subjects import Differing, warning
 from evalkit.models.videoxl2.settings import BilevelDecode, FrameSettings, SparsePrefill, VideoXL2
 from evalkit.tasks.lvbench import LVBench
 from evalkit.tasks.mlvu import MLVU
+from tests.replay import lvbench_records, needs_replay
 
-from .report.made import SMALL, Made, settings, simulate, write_records, write_run
-from .scoring.replay import lvbench_records, needs_replay
+from ..report.made import SMALL, Made, settings, simulate, write_records, write_run
 
 SHAPE = SMALL["lvbench"]
 

@@ -13,21 +13,22 @@ import pytest
 from evalkit.scoring.grade import Choice
 from evalkit.types import Question, Record
 
-ROOT = Path(os.environ.get("EVALKIT_REPLAY", Path(__file__).resolve().parents[2].parent / "shared" / "replay"))
+REPLAY = Path(os.environ.get("EVALKIT_REPLAY") or Path(__file__).resolve().parents[2] / "shared" / "replay")
 SETTINGS = ("pure", "w_chunk", "w_chunk_bilevel")
 
 needs_replay = pytest.mark.skipif(
-    not (ROOT / "lvbench").is_dir(), reason=f"no replay data at {ROOT}; set EVALKIT_REPLAY to its folder"
+    not (REPLAY / "lvbench").is_dir(),
+    reason=f"no real answers at {REPLAY}: set EVALKIT_REPLAY to their folder",
 )
 
 
 def read_lines(path: str) -> list[dict[str, Any]]:
-    with gzip.open(ROOT / path, "rt", encoding="utf-8") as lines:
+    with gzip.open(REPLAY / path, "rt", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 
 def expected_scores() -> dict[str, Any]:
-    return json.loads((ROOT / "expected_scores.json").read_text())["lvbench"]
+    return json.loads((REPLAY / "expected_scores.json").read_text())["lvbench"]
 
 
 def lvbench_questions() -> dict[str, tuple[Question, str]]:

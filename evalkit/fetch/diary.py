@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DataError
-from evalkit.hub import RemoteFile
+from evalkit.fetch.hub import RemoteFile
 from evalkit.runs import write_atomically
 
 

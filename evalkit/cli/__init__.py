@@ -1,0 +1,1 @@
+"""The command line: Hydra's grammar, messages of our own, exit codes."""

@@ -1,0 +1,1 @@
+"""`dry_run=true`: what a command would take, before it is paid for."""
