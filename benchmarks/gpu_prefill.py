@@ -2,7 +2,7 @@
 what the device can do.
 
     python benchmarks/gpu_prefill.py [--frames 256 400 600 2048 10000] [--policy chunked full] [--attention sdpa]
-    python benchmarks/gpu_prefill.py --tiny --frames 16 64          # any machine, reduced sizes: that it runs
+    python benchmarks/gpu_prefill.py --tiny                          # any machine, reduced sizes: that it runs
 
 8.1 B parameters in bfloat16; weights are random, since they change no time. Frames are random too and on the host, as
 after video decoding. Columns: seconds of the SigLIP tower, of the temporal module with the projector, and of the
@@ -155,7 +155,7 @@ class Bench:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, nargs="+", default=[256, 400, 600, 2048, 10000])
+    parser.add_argument("--frames", type=int, nargs="+")
     parser.add_argument("--policy", nargs="+", choices=["chunked", "full"], default=["chunked", "full"])
     parser.add_argument("--attention", choices=ATTENTION, default="sdpa")
     parser.add_argument("--tiny", action="store_true", help="reduced sizes, on the CPU")
@@ -169,7 +169,8 @@ def main() -> None:
     print(
         f"{name}, {bench.dtype}, {bench.attention}, torch {torch.__version__}, {bench.ceiling():.2f} TFLOP/s at most\n"
     )
-    rows = [bench.run(frames, policies[policy]) for frames in options.frames for policy in options.policy]
+    sizes = options.frames or ([16, 64] if options.tiny else [256, 400, 600, 2048, 10000])
+    rows = [bench.run(frames, policies[policy]) for frames in sizes for policy in options.policy]
     head = ["frames", "policy", "tower s", "DTS s", "LM s", "tokens/s", "vision TFLOP/s", "LM TFLOP/s", "peak GiB"]
     print(table([*head, "first question s", "next s"], rows))
 

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from hashlib import sha256
 
 from evalkit.errors import DataError, SampleError
@@ -121,7 +121,7 @@ def _labelled(task: Task, clip: Clip, question: Question, labels: Labels, starte
         status="ok",
         question_sha256=question.digest(),
         worker=labels.worker,
-        started=datetime.fromtimestamp(started, timezone.utc).isoformat(timespec="milliseconds"),
+        started=datetime.fromtimestamp(started, UTC).isoformat(timespec="milliseconds"),
     )
 
 

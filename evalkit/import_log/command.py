@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ def _places(rows: Sequence[Logged]) -> str:
 
 def _records(task: Task, clips: list[Clip], joined: Joined) -> list[Record]:
     """A record for each question; one without a reply in the log failed, and lowers the coverage."""
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     return [_record(task, clip, q, joined.replies.get(q.id), now) for clip in clips for q in clip.questions]
 
 

@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def _values(
         "left_out": collection.left_out,
         "results": str(results),
         "version": __version__,
-        "made": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "settings": sorted({word for row in board.rows for word in row.words}),
         "scales": {column: _whisker_scale(board.of(column)) for column in board.columns},
         "others": {column: _metrics(board.of(column))[1:] for column in board.columns},
