@@ -188,5 +188,6 @@ def _fill_cost(record: Record, cache: VideoCache, reply: Reply) -> None:
     flops = {"prefill": cost.flops, "question": reply.flops}
     record.flops = {stage: count for stage, count in flops.items() if count is not None}
     record.dense_chunks = list(reply.dense_chunks) if reply.dense_chunks is not None else None
+    record.chunk_frames = reply.chunk_frames
     if cost.peak_memory_bytes is not None:
         record.peak_memory["device"] = cost.peak_memory_bytes

@@ -208,7 +208,8 @@ def say(text: str) -> None:
 def _about(plan: Plan, folder: Run, clips: Sequence[Clip], pending: Sequence[Clip]) -> About:
     remarks = list(plan.model.remarks())
     if dirty := plan.task.dirty(clips):
-        remarks.append(f"{len(dirty)} questions can have no right answer, as the data stands ({dirty[0]}).")
+        count = f"{len(dirty)} question{'s' if len(dirty) > 1 else ''}"
+        remarks.append(f"{count} can have no right answer, as the data stands ({dirty[0]}).")
     if plan.task.miniature:
         remarks.append(f"source=mini: a miniature of {plan.task.benchmark}, not the benchmark.")
     if plan.config.limit is not None:

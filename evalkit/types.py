@@ -213,7 +213,8 @@ class Reply:
     first_token_s: float | None = None  # from the question's arrival, prefill of the video not included
     kv_bytes_used: int | None = None
     flops: float | None = None
-    dense_chunks: tuple[int, ...] | None = None
+    dense_chunks: tuple[int, ...] | None = None  # of chunks of `chunk_frames` frames each, counted from 0
+    chunk_frames: int | None = None
     finish: str = "stop"  # stop | length
     notes: tuple[str, ...] = ()
 
@@ -269,7 +270,8 @@ class Record:
     kv_bytes: dict[str, int] = field(default_factory=dict)  # {dense, used}
     attention_density: float | None = None
     flops: dict[str, float] = field(default_factory=dict)  # {prefill, question}
-    dense_chunks: list[int] | None = None
+    dense_chunks: list[int] | None = None  # of chunks of `chunk_frames` frames each, counted from 0
+    chunk_frames: int | None = None
     finish: str | None = None
     peak_memory: dict[str, int] = field(default_factory=dict)  # {device, host}
     worker: str = ""

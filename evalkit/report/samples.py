@@ -24,7 +24,7 @@ from .board import Board, Cell
 from .questions import MARKS, SIGNS, Elsewhere, gist, mark, shown
 from .render import page
 from .thumbnails import Strips, videos
-from .timeline import chunk_groups, stretches, timeline
+from .timeline import stretches, timeline
 
 MOST_OTHERS = 10
 """Other runs that a run's pages show beside it: those of the same benchmark and split, best first."""
@@ -124,7 +124,6 @@ class RunPages:
 
     def video(self, records: Sequence[Record], seen: Record, strip: Path | None, **turn: str | None) -> str:
         """One video with its questions. `seen` is one that says which frames were read."""
-        groups = chunk_groups(self.cell.entry.identity)
         return page(
             "video.html.jinja",
             ("page.css", "samples.css"),
@@ -136,7 +135,7 @@ class RunPages:
             seen=seen,
             timeline=timeline(seen),
             strip=_link(strip, self.folder) if strip else None,
-            stretches={record.question: stretches(record, groups) for record in records},
+            stretches={record.question: stretches(record) for record in records},
             elsewhere={record.question: self._elsewhere(record) for record in records},
             signs=SIGNS,
             stages=_STAGES,

@@ -9,12 +9,9 @@ from typing import Any
 
 from evalkit.types import Record
 
-from .naming import flatten
 from .numbers import clock
 
 WIDTH = 960
-GROUP = 4
-"""Frames of a group; chunks are counted in groups."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +45,14 @@ def timeline(record: Record) -> Timeline | None:
     return Timeline(len(times), length, "".join(f"M{x},0V10" for x in places), labels)
 
 
-def stretches(record: Record, chunk_groups: int | None) -> list[Stretch]:
+def stretches(record: Record) -> list[Stretch]:
     """The video in stretches of chunks that were dense, or pooled, for this question; empty where that is not known."""
     sampling = record.sampling
-    if record.dense_chunks is None or not chunk_groups or not sampling or not sampling.get("times_s"):
+    if record.dense_chunks is None or not record.chunk_frames or not sampling or not sampling.get("times_s"):
         return []
     times, length = [float(t) for t in sampling["times_s"]], _length(sampling)
-    starts = [*times[:: GROUP * chunk_groups], length]
+    starts = [*times[:: record.chunk_frames], length]
     count, kept = len(starts) - 1, set(record.dense_chunks)
-    if any(number >= count for number in kept):
-        return []  # chunks of another size than the configuration's, as a selection file may have for each question
     found = []
     for dense, run in groupby(range(count), key=kept.__contains__):
         numbers = list(run)
@@ -67,16 +62,6 @@ def stretches(record: Record, chunk_groups: int | None) -> list[Stretch]:
         x = round(_place(start, length), 1)
         found.append(Stretch(x, round(max(_place(end, length) - x, 1.0), 1), dense, title))
     return found
-
-
-def chunk_groups(identity: Mapping[str, Any]) -> int | None:
-    """Groups in a chunk, as the settings beside `compression` say; None where the model has none."""
-    settings = flatten(identity.get("model") or {})
-    for key in settings:
-        section, _, name = key.rpartition(".")
-        if name == "compression" and (found := settings.get(f"{section}.chunk_groups")):
-            return int(found)
-    return None
 
 
 def picked(sampling: Mapping[str, Any], number: int) -> list[int]:

@@ -322,6 +322,7 @@ class VideoXL2Model(VideoModel):
             kv_bytes_used=memory.nbytes,
             flops=float(self.answer_flops(cache.store, memory, len(ids), generated, selection)),
             dense_chunks=selection.dense if selection is not None else None,
+            chunk_frames=GROUP * selection.chunk_groups if selection is not None else None,
             finish=generated.finish,
             notes=self.notes(cache, memory, len(ids) + len(generated.ids), selection),
         )

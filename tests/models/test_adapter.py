@@ -145,7 +145,7 @@ def test_what_a_reply_cost() -> None:
     made = model(bilevel_decode=BilevelDecode(True, 4, 2, Budget(chunks=1), Relevance("uniform")))
     kept = made.prefill(context())
     reply = made.generate(kept, Prompt(QUESTIONS[0]), DECODING)
-    assert reply.dense_chunks == (0, 3, 5)
+    assert (reply.dense_chunks, reply.chunk_frames) == ((0, 3, 5), 8)
     assert reply.prompt_tokens == len(made.text.question(Prompt(QUESTIONS[0])))
     assert reply.kv_bytes_used is not None and reply.kv_bytes_used < kept.cost.kv_bytes
     assert reply.first_token_s is not None and 0 < reply.first_token_s == reply.question_s
@@ -209,7 +209,7 @@ def test_selection_file(tmp_path: Path) -> None:
     made = chosen()
     kept = made.prefill(context(64))
     hit = made.generate(kept, Prompt(QUESTIONS[0], question="What is it?"), DECODING)
-    assert hit.dense_chunks == (0, 1, 3) and hit.notes == ()
+    assert (hit.dense_chunks, hit.chunk_frames, hit.notes) == ((0, 1, 3), 16, ())  # as the file says
     with pytest.raises(ModelError) as raised:
         made.generate(kept, Prompt(QUESTIONS[1], question="Who is there?"), DECODING)
     assert raised.value.kind == "no_selection"

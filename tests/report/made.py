@@ -174,7 +174,8 @@ def _record(
         ttft=0.09 * cost["used"] + 0.01, kv_bytes={"dense": cost["kv"], "used": int(cost["kv"] * cost["used"])},
         frames=cost["frames"], sampling=cost["sampling"], attention_density=cost["density"],
         flops={"prefill": 2.0e12 * cost["frames"] * cost["density"], "question": 4e11}, finish="stop",
-        dense_chunks=_dense(cost["chunks"], own) if cost["bilevel"] else None, worker="local",
+        dense_chunks=_dense(cost["chunks"], own) if cost["bilevel"] else None,
+        chunk_frames=4 * cost["per_chunk"] if cost["bilevel"] else None, worker="local",
         peak_memory={"device": 18 * 2**30 + cost["kv"], "host": 6 * 2**30}, started="2026-11-18T09:00:00.000+00:00",
     )  # fmt: skip
 
@@ -204,7 +205,8 @@ def _cost(model: ModelSettings, length: float, own: np.random.Generator) -> dict
         "prefill": round(0.00008 * frames**1.7 * (0.25 + 0.75 * density) + 0.2, 6),
     }
     return {
-        "frames": frames, "groups": groups, "chunks": chunks, "bilevel": bilevel, "used": used, "density": density,
+        "frames": frames, "groups": groups, "chunks": chunks, "per_chunk": per_chunk, "bilevel": bilevel,
+        "used": used, "density": density,
         "kv": groups * 153 * 28 * 2 * 4 * 128 * 2, "seconds": seconds,
         "sampling": {"rule": wanted.rule, "indices": [round(t * 25) for t in times], "times_s": times,
                      "native_fps": 25.0, "frame_count": int(length * 25), "decoder": "pyav 16.0.1"},

@@ -16,7 +16,7 @@ from evalkit.report.command import main
 from evalkit.report.questions import gist, mark, shown
 from evalkit.report.samples import script_json
 from evalkit.report.thumbnails import HEIGHT, Strips
-from evalkit.report.timeline import WIDTH, chunk_groups, picked, stretches, timeline
+from evalkit.report.timeline import WIDTH, picked, stretches, timeline
 from evalkit.tasks.lvbench import LVBench
 from evalkit.types import Record, Video
 from evalkit.video.scenes import PALETTE, Scene, film, nearest_colour
@@ -76,7 +76,7 @@ def test_thumbnails_are_picked_evenly(count: int, number: int) -> None:
 def test_dense_chunks_lie_where_their_frames_are(record: Record) -> None:
     """Against the slow way: each frame's own place, chunk by chunk of 4 groups of 4 frames."""
     assert record.sampling is not None and record.dense_chunks is not None
-    found = stretches(record, 4)
+    found = stretches(record)
     length = record.sampling["frame_count"] / record.sampling["native_fps"]
     assert sum(s.width for s in found) == pytest.approx(WIDTH, abs=1)
     for position, time_s in enumerate(record.sampling["times_s"]):
@@ -85,14 +85,10 @@ def test_dense_chunks_lie_where_their_frames_are(record: Record) -> None:
         assert under.dense == (position // 16 in record.dense_chunks), f"frame {position}"
 
 
-def test_chunks_of_an_unknown_size_are_not_drawn(record: Record) -> None:
-    assert stretches(record, None) == []
-    assert stretches(replace(record, dense_chunks=[0, 900]), 4) == []
-    assert stretches(replace(record, dense_chunks=None), 4) == []
+def test_what_is_not_known_is_not_drawn(record: Record) -> None:
+    assert stretches(replace(record, chunk_frames=None)) == []  # as of earlier versions
+    assert stretches(replace(record, dense_chunks=None)) == []
     assert timeline(replace(record, sampling=None)) is None
-    identity = {"model": {"bilevel_decode": {"compression": 4, "chunk_groups": 6}, "sparse": {"chunk_groups": 2}}}
-    assert chunk_groups(identity) == 6
-    assert chunk_groups({"model": {"sparse": {"chunk_groups": 2}}}) is None
 
 
 def test_thumbnails_show_the_frames_the_model_saw(tmp_path: Path) -> None:
