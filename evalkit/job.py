@@ -103,9 +103,11 @@ def run(plan: Plan) -> int:
     with _interruptible() as stop:
         plan.source.open(plan.task)
         results = Path(plan.config.results)
-        clips = list(plan.task.clips())
+        everything = list(plan.task.clips())
         with Run(results, plan.task.name, plan.model_id, plan.identity()) as folder:
-            clips = limited(clips, plan.config.limit, folder.answered())
+            clips = limited(everything, plan.config.limit, folder.answered())
+            if clips == everything:
+                plan.config.limit = None  # it leaves nothing out
             pending = folder.pending(clips)
             _write_manifest(folder, plan, clips, bool(pending))
             trackers = plan.tracker.build(results)

@@ -2,9 +2,10 @@
 
     python -m evalkit.rescore RUN task.protocol=lmms_eval
 
-RUN is a run folder, `results/<task>/<model>/<key>`. Settings: task.*, source.*, tracker.*, results=<folder> and
-plugins=[<package>,...], which a run of somebody else cannot list by itself. The replies stay what they were; the new
-grades stand in a run folder of their own, which says whose replies they are and which protocol's prompts they answer.
+RUN is a run folder, `results/<task>/<model>/<key>`. Settings: task.*, source=, source.*, tracker=, tracker.*,
+results=<folder> and plugins=[<package>,...], which a run of somebody else cannot list by itself. The replies stay what
+they were; the new grades stand in a run folder of their own, which says whose replies they are and which protocol's
+prompts they answer.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from evalkit.cli.compose import check_names, compose
 from evalkit.cli.tools import Arguments, main
 from evalkit.config import identity, instantiate, plain
 from evalkit.errors import ConfigError, DataError, RunError
@@ -37,10 +39,11 @@ def rescore(arguments: Arguments) -> int:
     records = read_records(path)
     if not records:
         raise RunError(f"{path} has no answers yet.")
-    config = _config(path, arguments.overrides)
+    config = _config(path, arguments)
     task, source, tracker = (instantiate(config[group], group, plugins) for group in ("task", "source", "tracker"))
     manifest = _manifest(path)
-    clips = limited(load_questions(task, source), manifest.get("limit"))
+    answered = {record.question for record in records}
+    clips = limited(load_questions(task, source), manifest.get("limit"), answered)
     questions = by_id(clips)
     _check_golds(path, records, questions)
     origin = manifest.get("rescored_from") or {"key": path.name, "protocol": records[0].protocol}
@@ -83,18 +86,25 @@ def _check_golds(path: Path, records: Sequence[Record], questions: Mapping[str, 
             )
 
 
-def _config(path: Path, overrides: Sequence[str]) -> DictConfig:
+def _config(path: Path, arguments: Arguments) -> DictConfig:
     """The run's own configuration with the overrides on top. Only what needs no model can be changed."""
     file = path / "config.yaml"
     if not file.is_file():
         raise RunError(f"{path} has no config.yaml: it is no run folder.")
     config = OmegaConf.load(file)
     assert isinstance(config, DictConfig)
-    for override in overrides:
-        key = override.partition("=")[0]
-        if key.split(".")[0] not in ("task", "source", "tracker") or "." not in key:
-            raise ConfigError(f"{key} cannot be changed by rescoring: only task.*, source.* and tracker.* can.")
-    changed = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
+    keys = [override.partition("=")[0] for override in arguments.overrides]
+    for key in keys:
+        if key.split(".")[0] not in ("task", "source", "tracker") or key == "task":
+            raise ConfigError(f"{key} cannot be changed by rescoring: only task.*, source and tracker can.")
+    groups = [override for key, override in zip(keys, arguments.overrides, strict=True) if "." not in key]
+    check_names(groups, arguments.dirs, "data")
+    chosen = compose(["~task", *groups], arguments.dirs, "data")
+    for key in keys:
+        if "." not in key:
+            config[key] = chosen[key]
+    values = [override for override in arguments.overrides if override not in groups]
+    changed = OmegaConf.merge(config, OmegaConf.from_dotlist(values))
     assert isinstance(changed, DictConfig)
     return changed
 

@@ -176,3 +176,14 @@ def test_a_tracker_that_fails_costs_only_its_view(toy_data, tmp_path, monkeypatc
     assert "warning: Csv stopped: disk full" in said
     assert "python -m evalkit.report" in said
     assert len(stable(only_run(tmp_path) / "records.jsonl")) == 12
+
+
+def test_a_limit_that_leaves_nothing_out_is_none(toy_data, tmp_path):
+    """Of a finished run the same command with a limit is the finished run: whole, ranked, fit to be rescored."""
+    assert run_here(toy_arguments(toy_data, tmp_path)) == 0
+    before = (only_run(tmp_path) / "scores.csv").read_bytes()
+    assert run_here(toy_arguments(toy_data, tmp_path, "limit=2")) == 0
+    run = only_run(tmp_path)
+    assert json.loads((run / "manifest.json").read_text())["limit"] is None
+    assert json.loads((run / "summary.json").read_text())["remarks"] == []
+    assert (run / "scores.csv").read_bytes() == before

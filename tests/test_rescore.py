@@ -106,7 +106,8 @@ def test_a_failed_question_stays_failed(tmp_path):
 
 def test_a_limited_run_is_still_a_limited_one(tmp_path):
     data = write_toy(tmp_path / "data")
-    assert run_here([*toy_arguments(data, tmp_path / "r"), "limit=4"]) == 0
+    for limit in (4, 2):  # a lower one takes nothing away
+        assert run_here([*toy_arguments(data, tmp_path / "r"), f"limit={limit}"]) == 0
     (strict,) = again(only_run(tmp_path / "r"), "task.protocol=strict")
     assert len(read_records(strict)) == 4
     scores = json.loads((strict / "summary.json").read_text())["scores"]
@@ -136,12 +137,20 @@ def test_other_data_under_the_same_ids_is_noticed(toy, tmp_path):
         (["task=mlvu"], ConfigError, "task cannot be changed by rescoring"),
         (["task.protocol=lmms"], ConfigError, "has no such protocol"),
         (["task.protocl=strict"], ConfigError, 'Did you mean "protocol"'),
+        (["tracker=cvs"], ConfigError, 'Did you mean "csv"'),
         (["source.root=/nowhere"], DataError, "is not a folder"),
     ],
 )
 def test_mistakes(settings, error, words, toy):
     with pytest.raises(error, match=words):
         again(toy, *settings)
+
+
+def test_source_and_tracker_can_be_chosen_by_name(toy, tmp_path):
+    named = ("source=local", f"source.root={tmp_path / 'data'}", "tracker=csv")
+    (made,) = again(toy, "task.protocol=strict", *named)
+    assert "wandb: disabled" in (made / "config.yaml").read_text()
+    assert again(toy, "task.protocol=strict", "tracker.wandb=disabled") == set()  # the same grades, the same place
 
 
 def test_a_run_cannot_list_plugins_by_itself(toy):
