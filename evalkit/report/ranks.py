@@ -7,11 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from evalkit.scoring.compare import ALPHA, compare
-from evalkit.scoring.slices import Mean, slices_of
-from evalkit.scoring.units import Unit
+from evalkit.scoring.compare import ALPHA, difference
+from evalkit.scoring.slices import slices_of
 from evalkit.stats import holm, mcnemar
-from evalkit.types import Record
 
 from .entries import Entry
 
@@ -51,9 +49,9 @@ def ranks(entries: Sequence[Entry]) -> list[Rank | None]:
 def _sure(entries: Sequence[Entry]) -> Iterator[tuple[int, int]]:
     """(winner, loser) of each pair whose difference is more than noise. The exact tests come first: only pairs that
     they leave standing need the bootstrap of an interval."""
-    records = [entry.records() for entry in entries]
     metric, unit = entries[0].headline_rule()
-    values = [_values(run, metric, unit) for run in records]
+    scored = [slices_of(entry.records(), metric, [metric], (), unit)[0] for entry in entries]
+    values = [{part.id: part.value for part in run.units if part.value is not None} for run in scored]
     tested: list[tuple[int, int, float]] = []
     for i, j in combinations(range(len(entries)), 2):
         if shared := values[i].keys() & values[j].keys():
@@ -64,15 +62,9 @@ def _sure(entries: Sequence[Entry]) -> Iterator[tuple[int, int]]:
             yield (j, i) if sign > 0 else (i, j)
     for (i, j, _), p in zip(tested, holm([p for _, _, p in tested]), strict=True):
         if p <= ALPHA:
-            found = compare(records[i], records[j], [metric], unit=unit, resamples=2000)
-            if found.significant:
-                yield (j, i) if found.headline.delta > 0 else (i, j)
-
-
-def _values(records: Sequence[Record], metric: Mean, unit: Unit) -> dict[str, float]:
-    """The units that the headline averages, by id."""
-    (everything, *_) = slices_of(records, metric, [metric], (), unit)
-    return {part.id: part.value for part in everything.units if part.value is not None}
+            found = difference(scored[i], scored[j], resamples=2000)
+            if found.excludes_zero:
+                yield (j, i) if found.delta > 0 else (i, j)
 
 
 def _apart(a: Entry, b: Entry) -> int:

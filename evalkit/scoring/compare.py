@@ -7,7 +7,7 @@ gained and lost, an exact test, and the smallest difference that this data could
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from evalkit.errors import DataError
 from evalkit.scoring.slices import Mean, Slice, cells_of, mean_of, slices_of
-from evalkit.scoring.units import EACH, Unit
+from evalkit.scoring.units import EACH, Unit, UnitScore
 from evalkit.stats.bootstrap import Cells, percentile_interval
 from evalkit.stats.paired import agreement, holm, mcnemar
 from evalkit.stats.standard_error import detectable_difference
@@ -52,6 +52,11 @@ class Delta:
     p_holm: float
     detectable: float | None
 
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -69,12 +74,7 @@ class Comparison:
     @property
     def significant(self) -> bool:
         """The headline's interval leaves out 0 and the exact test agrees."""
-        return self._interval_excludes_zero and self.headline.p <= ALPHA
-
-    @property
-    def _interval_excludes_zero(self) -> bool:
-        low, high = self.headline.low, self.headline.high
-        return low is not None and high is not None and (low > 0 or high < 0)
+        return self.headline.excludes_zero and self.headline.p <= ALPHA
 
     def verdict(self, a: str = "A", b: str = "B") -> str:
         """One sentence."""
@@ -89,7 +89,7 @@ class Comparison:
         size += f"; 95 % interval of the difference {d.low:+.2f} to {d.high:+.2f}; p = {d.p:.3f}): "
         if self.significant:
             size += "more than chance explains; "
-        elif self._interval_excludes_zero or d.p <= ALPHA:
+        elif d.excludes_zero or d.p <= ALPHA:
             size += "on the edge of what chance explains (interval and test disagree); "
         else:
             size += "no more than chance explains; "
@@ -138,6 +138,14 @@ def compare(
     )
 
 
+def difference(a: Slice, b: Slice, seed: int = 0, resamples: int = RESAMPLES) -> Delta:
+    """One score of two runs, over the units that both score."""
+    a, b = _shared(a, {unit.id: unit for unit in b.units})
+    clusters = {cluster: number for number, cluster in enumerate(sorted({unit.cluster for unit in a.units}))}
+    replicates = [cells_of(part, clusters).bootstrap(resamples, seed)[:, 0] for part in (a, b)]
+    return _delta(a, b, replicates[1] - replicates[0])
+
+
 def _common(records: Sequence[Record], questions: set[str]) -> list[Record]:
     kept = [record for record in records if record.question in questions]
     return sorted(kept, key=lambda record: (record.cluster, record.unit, record.question))
@@ -149,12 +157,14 @@ def _slices(
     """The same slices of both runs, with the units that both score, in the same order. Labels and clusters are a's."""
     ours = slices_of(a, metric, metrics, tables, unit)
     theirs = {u.id: u for u in slices_of(b, metric, metrics, (), unit)[0].units}
-    pairs = []
-    for part in ours:
-        shared = [u for u in part.units if u.value is not None and u.id in theirs and theirs[u.id].value is not None]
-        other = [replace(u, value=theirs[u.id].value) for u in shared]
-        pairs.append((replace(part, units=shared), replace(part, units=other)))
-    return pairs
+    return [_shared(part, theirs) for part in ours]
+
+
+def _shared(ours: Slice, theirs: Mapping[str, UnitScore]) -> tuple[Slice, Slice]:
+    """The units of a slice that both runs score, with our values and with theirs."""
+    shared = [u for u in ours.units if u.value is not None and u.id in theirs and theirs[u.id].value is not None]
+    other = [replace(u, value=theirs[u.id].value) for u in shared]
+    return replace(ours, units=shared), replace(ours, units=other)
 
 
 def _delta(a: Slice, b: Slice, replicates: np.ndarray) -> Delta:

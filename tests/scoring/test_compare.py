@@ -7,9 +7,10 @@ import time
 import pytest
 
 from evalkit.errors import DataError
-from evalkit.scoring.compare import compare
+from evalkit.scoring.compare import compare, difference
+from evalkit.scoring.slices import slices_of
 from evalkit.scoring.summary import Mean, summarize
-from evalkit.scoring.units import all_of
+from evalkit.scoring.units import EACH, all_of
 from evalkit.stats import clustered_se, design_effect, naive_se
 from evalkit.types import Record
 from tests.replay import SETTINGS, lvbench_records, needs_replay
@@ -113,6 +114,14 @@ def test_a_clear_gain_is_seen_and_mirrors() -> None:
     forth, back = compare(a, b, ACCURACY).headline, compare(b, a, ACCURACY).headline
     assert compare(a, b, ACCURACY).significant and forth.lost == 0
     assert (back.delta, back.low, back.high) == pytest.approx((-forth.delta, -(forth.high or 0), -(forth.low or 0)))
+
+
+@pytest.mark.parametrize("metric", [Mean("accuracy"), Mean("macro", over="g")])
+def test_the_difference_of_two_slices_is_that_of_their_runs(metric: Mean) -> None:
+    a, b = runs()
+    (ours, *_), (theirs, *_) = (slices_of(run, metric, [metric], (), EACH) for run in (a, b[:-20]))
+    alone, found = difference(ours, theirs, resamples=500), compare(a, b[:-20], [metric], resamples=500).headline
+    assert dataclasses.astuple(alone) == pytest.approx(dataclasses.astuple(found))
 
 
 def test_only_common_and_scored_questions_count() -> None:
