@@ -15,7 +15,7 @@ from evalkit.errors import ConfigError, DataError, suggest
 from evalkit.scoring.slices import Mean, Slice, cells_of, mean_of, slices_of
 from evalkit.scoring.units import EACH, Unit
 from evalkit.stats.bootstrap import Cells, percentile_interval
-from evalkit.stats.standard_error import saturated_interval
+from evalkit.stats.standard_error import saturated_interval, wilson_interval
 from evalkit.types import Record
 
 if TYPE_CHECKING:
@@ -181,12 +181,16 @@ def _intervals(
 
 
 def _ends(part: Slice, low: float, high: float) -> tuple[float | None, float | None]:
+    """Where resampling cannot vary a rate, as all answers or all videos score alike, each video is a single trial: that
+    they do is no reason to be sure."""
     values = {u.value for u in part.units if u.value is not None}
     clusters = len({u.cluster for u in part.units if u.value is not None})
     if clusters < 2:
         return None, None
-    if values in ({0.0}, {1.0}) and part.metric.scale == 100:
+    if part.metric.scale == 100 and values in ({0.0}, {1.0}):
         low, high = saturated_interval(clusters, right=values == {1.0})
+    elif part.metric.scale == 100 and high - low < 1e-9:
+        low, high = wilson_interval(low, clusters)
     return round(low * part.metric.scale, 6), round(high * part.metric.scale, 6)
 
 

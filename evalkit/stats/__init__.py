@@ -9,6 +9,7 @@ from evalkit.stats.standard_error import (
     naive_se,
     normal_interval,
     saturated_interval,
+    wilson_interval,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "percentile_interval",
     "resample",
     "saturated_interval",
+    "wilson_interval",
 ]

@@ -48,6 +48,14 @@ def detectable_difference(se: float, power: float = 0.8, level: float = 0.95) ->
     return (normal.inv_cdf((1 + level) / 2) + normal.inv_cdf(power)) * se
 
 
+def wilson_interval(rate: float, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """Of a rate among independent trials (Wilson 1927)."""
+    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    middle = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
+    reach = math.sqrt(z2 * (rate * (1 - rate) + z2 / (4 * trials)) / trials) / (1 + z2 / trials)
+    return middle - reach, middle + reach
+
+
 def saturated_interval(clusters: int, right: bool, level: float = 0.95) -> tuple[float, float]:
     """Interval of a rate whose every value is 1 (`right`) or 0, where resampling cannot vary: the exact binomial one
     with each cluster as a single trial."""

@@ -114,6 +114,14 @@ def test_all_of_four_needs_four() -> None:
     ]
 
 
+def test_videos_that_score_alike_are_no_reason_to_be_sure() -> None:
+    """Resampling whole videos, each with one of four right, gives 25 every time."""
+    records = [record(f"{v}-{q}", float(q == 0), f"v{v}") for v in range(6) for q in range(4)]
+    headline = summarize(records, [Mean("accuracy")]).headline
+    assert headline.value == 25 and headline.low is not None and headline.high is not None
+    assert headline.low < 10 and headline.high > 55
+
+
 def test_hidden_gold_has_no_value() -> None:
     scores = summarize([record(str(i), None, str(i)) for i in range(3)], [Mean("accuracy")], expected=3)
     assert (scores.headline.value, scores.headline.low, scores.headline.n, scores.n_excluded) == (None, None, 0, 3)

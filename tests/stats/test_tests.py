@@ -20,6 +20,7 @@ from evalkit.stats import (
     naive_se,
     normal_interval,
     saturated_interval,
+    wilson_interval,
 )
 
 
@@ -112,3 +113,9 @@ def test_saturated_interval_is_the_exact_binomial_one(clusters: int) -> None:
     low, high = saturated_interval(clusters, right=True)
     assert high == 1 and low**clusters == pytest.approx(0.025)
     assert saturated_interval(clusters, right=False) == pytest.approx((0, 1 - low))
+
+
+@given(st.floats(0, 1), st.integers(2, 500))
+def test_wilson_ends_are_the_rates_that_the_normal_test_just_keeps(rate: float, trials: int) -> None:
+    for end in wilson_interval(rate, trials):
+        assert abs(rate - end) == pytest.approx(1.959964 * math.sqrt(max(end * (1 - end), 0) / trials), abs=1e-6)
