@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -16,6 +16,7 @@ from hashlib import sha256
 from evalkit.errors import DataError, SampleError
 from evalkit.meter import HostPeak
 from evalkit.model import VideoCache, VideoModel
+from evalkit.scoring.grade import ask_ahead
 from evalkit.task import Task
 from evalkit.types import Clip, Decoding, FrameRequest, FrameStream, Grade, Prompt, Question, Record, Reply, Video
 from evalkit.video.identity import identity
@@ -162,6 +163,18 @@ def regrade(task: Task, record: Record, questions: Mapping[str, Question]) -> Re
     if record.status != "failed" and record.reply is not None:
         set_grade(record, task.grade(question, record.reply))
     return record
+
+
+def regrade_all(task: Task, records: Sequence[Record], questions: Mapping[str, Question]) -> list[Record]:
+    """`regrade` of each; a judge is asked several at a time."""
+    ask_ahead(task.rules.grader, answers_of(records, questions))
+    return [regrade(task, record, questions) for record in records]
+
+
+def answers_of(records: Sequence[Record], questions: Mapping[str, Question]) -> list[tuple[Question, str]]:
+    """The replies that can be graded, each with its question."""
+    known = ((questions.get(record.question), record) for record in records if record.status != "failed")
+    return [(question, record.reply) for question, record in known if question and record.reply is not None]
 
 
 def _fill_cost(record: Record, cache: VideoCache, reply: Reply) -> None:

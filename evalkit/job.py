@@ -19,7 +19,7 @@ from evalkit import manifest, provenance
 from evalkit.config import DecodingSettings, EvalConfig, identity, instantiate, plain, root_settings
 from evalkit.efficiency import efficiency
 from evalkit.errors import ConfigError
-from evalkit.evaluate import Labels, regrade
+from evalkit.evaluate import Labels, regrade_all
 from evalkit.executors.base import Executor, Job
 from evalkit.model import ModelSettings
 from evalkit.runs import Run, slug, write_atomically, writing
@@ -156,11 +156,10 @@ def _answers(plan: Plan, folder: Run, pending: Sequence[Clip]) -> Generator[Reco
 def _grade_waiting(plan: Plan, folder: Run, clips: Sequence[Clip]) -> None:
     """Grade the answers that an earlier run had no judge for."""
     questions = {q.id: q for clip in clips for q in clip.questions}
-    for record in list(folder.records.values()):
-        if record.status == "ungraded" and record.question in questions:
-            graded = regrade(plan.task, record, questions)
-            if graded.status == "ok":
-                folder.append(graded)
+    waiting = [r for r in folder.records.values() if r.status == "ungraded" and r.question in questions]
+    for graded in regrade_all(plan.task, waiting, questions):
+        if graded.status == "ok":
+            folder.append(graded)
 
 
 def _finish(plan: Plan, folder: Run, clips: Sequence[Clip], trackers: Trackers, interrupted: bool) -> int:

@@ -3,9 +3,9 @@
     python -m evalkit.rescore RUN task.protocol=lmms_eval
 
 RUN is a run folder, `results/<task>/<model>/<key>`. Settings: task.*, source=, source.*, tracker=, tracker.*,
-results=<folder> and plugins=[<package>,...], which a run of somebody else cannot list by itself. The replies stay what
-they were; the new grades stand in a run folder of their own, which says whose replies they are and which protocol's
-prompts they answer.
+results=<folder>, dry_run=true (say what a judge would be asked, and ask nothing) and plugins=[<package>,...], which a
+run of somebody else cannot list by itself. The replies stay what they were; the new grades stand in a run folder of
+their own, which says whose replies they are and which protocol's prompts they answer.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ from evalkit.cli.compose import check_names, compose
 from evalkit.cli.tools import Arguments, main
 from evalkit.config import identity, instantiate, plain
 from evalkit.errors import ConfigError, DataError, RunError
-from evalkit.evaluate import regrade
-from evalkit.job import limited
+from evalkit.evaluate import answers_of, regrade_all
+from evalkit.job import OK, limited
 from evalkit.replies import GradedRun, by_id, exit_code, load_questions
 from evalkit.runs import read_records
+from evalkit.scoring.grade import JudgedGrader
+from evalkit.task import Task
 from evalkit.types import Question, Record
 
 
 def rescore(arguments: Arguments) -> int:
+    dry_run = arguments.flag("dry_run")
     results, listed = arguments.setting("results"), arguments.setting("plugins", "") or ""
     plugins = [name.strip() for name in listed.strip("[]").split(",") if name.strip()]
     if len(arguments.names) != 1:
@@ -46,6 +49,9 @@ def rescore(arguments: Arguments) -> int:
     clips = limited(load_questions(task, source), manifest.get("limit"), answered)
     questions = by_id(clips)
     _check_golds(path, records, questions)
+    if dry_run:
+        print(_foretold(task, records, questions))
+        return OK
     origin = manifest.get("rescored_from") or {"key": path.name, "protocol": records[0].protocol}
     now = {**manifest["identity"], "task": {"name": task.name, **identity(task)}, "rescored_from": origin}
     run = GradedRun(
@@ -61,9 +67,26 @@ def rescore(arguments: Arguments) -> int:
         tracker=tracker,
         limited=manifest.get("limit") is not None,
     )
-    graded = [regrade(task, record, questions) for record in records]
+    graded = regrade_all(task, records, questions)
     coverage = run.write(Path(results) if results else path.parents[2], graded, clips)
     return exit_code(coverage, float(config.get("min_coverage", 1.0)))
+
+
+def _foretold(task: Task, records: Sequence[Record], questions: Mapping[str, Question]) -> str:
+    """What grading would ask of a judge."""
+    answers = answers_of(records, questions)
+    told = f"dry run: {len(answers)} replies to grade by {task.benchmark} ({task.split}, protocol {task.protocol})"
+    grader = task.rules.grader
+    if not isinstance(grader, JudgedGrader):
+        return f"{told}; no judge is asked"
+    if grader.judge is None:
+        return f"{told}; they would wait for a judge: set task.judge.base_url and task.judge.model"
+    count = grader.judge.count(chat for question, reply in answers for chat in grader.chats(question, reply))
+    judge = grader.judge.settings
+    return (
+        f"{told}; {count.to_ask} requests to {judge.model} at {judge.base_url} (judge.max_calls={judge.max_calls}), "
+        f"{count.cached} judgements are at hand"
+    )
 
 
 def _manifest(path: Path) -> dict[str, Any]:
@@ -93,17 +116,18 @@ def _config(path: Path, arguments: Arguments) -> DictConfig:
         raise RunError(f"{path} has no config.yaml: it is no run folder.")
     config = OmegaConf.load(file)
     assert isinstance(config, DictConfig)
-    keys = [override.partition("=")[0] for override in arguments.overrides]
+    overrides = [override.lstrip("+") for override in arguments.overrides]
+    keys = [override.partition("=")[0] for override in overrides]
     for key in keys:
         if key.split(".")[0] not in ("task", "source", "tracker") or key == "task":
             raise ConfigError(f"{key} cannot be changed by rescoring: only task.*, source and tracker can.")
-    groups = [override for key, override in zip(keys, arguments.overrides, strict=True) if "." not in key]
+    groups = [override for key, override in zip(keys, overrides, strict=True) if "." not in key]
     check_names(groups, arguments.dirs, "data")
     chosen = compose(["~task", *groups], arguments.dirs, "data")
     for key in keys:
         if "." not in key:
             config[key] = chosen[key]
-    values = [override for override in arguments.overrides if override not in groups]
+    values = [override for override in overrides if override not in groups]
     changed = OmegaConf.merge(config, OmegaConf.from_dotlist(values))
     assert isinstance(changed, DictConfig)
     return changed

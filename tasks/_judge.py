@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import ConfigError
 from evalkit.model import NEUTRAL
@@ -27,6 +28,7 @@ class JudgeConfig:
     temperature: float = 0.0
     top_p: float = 1.0
     max_tokens: int = 1024
+    extra: dict[str, Any] = field(default_factory=dict)
     timeout_s: float = field(default=120.0, metadata=NEUTRAL)
     retries: int = field(default=5, metadata=NEUTRAL)
     max_calls: int = field(default=5000, metadata=NEUTRAL)
@@ -45,11 +47,11 @@ class JudgeConfig:
 
     def judge(self) -> Judge | None:
         """The judge, the same for the same settings throughout a process: its calls are counted together."""
-        return _judge(tuple(vars(self).items())) if self.base_url else None
+        return _judge(json.dumps(vars(self), sort_keys=True)) if self.base_url else None
 
 
 @lru_cache
-def _judge(settings: tuple[tuple[str, object], ...]) -> Judge:
+def _judge(settings: str) -> Judge:
     from evalkit.scoring.judge import Judge, JudgeSettings
 
-    return Judge(JudgeSettings(**dict(settings)))  # type: ignore[arg-type]
+    return Judge(JudgeSettings(**json.loads(settings)))

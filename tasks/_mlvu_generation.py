@@ -117,6 +117,10 @@ class Generation:
 
     judge: Judge | None = None
 
+    def chats(self, question: Question, reply: str) -> list[Messages]:
+        """All that the judge is asked about a reply."""
+        return self.judged(question).chats(question, reply)
+
     def grade(self, question: Question, reply: str) -> Grade:
         return self.judged(question).grade(question, reply)
 

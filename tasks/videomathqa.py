@@ -90,7 +90,7 @@ class VideoMathQA(Task):
 
     split: str = "mcq"
     subtitles: bool = False
-    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    judge: JudgeConfig = field(default_factory=lambda: JudgeConfig(max_tokens=32768))
 
     name = "videomathqa"
     benchmark = "VideoMathQA"

@@ -159,6 +159,8 @@ def _check_key(key: str, config: DictConfig) -> None:
             return  # below a value or a list; Hydra checks the rest
         if part not in node:
             keys = [str(k) for k in node if not str(k).startswith("_")]
+            if path and not len(node):
+                raise ConfigError(f"{path} holds what you put into it: write +{key}=<value>.")
             if part in _fields_of(node):
                 raise ConfigError(
                     f'"{key}" does not stand in the YAML of {path}: add it there, or write +{key}=<value>.'

@@ -31,6 +31,13 @@ class Arguments:
                 return override.partition("=")[2]
         return default
 
+    def flag(self, key: str, default: bool = False) -> bool:
+        """Take a setting that is true or false."""
+        value = (self.setting(key, str(default)) or "").lower()
+        if value not in ("true", "false"):
+            raise ConfigError(f"{key}={value}: choose true or false.")
+        return value == "true"
+
     def compose(self, name: str = "data") -> DictConfig:
         """The configuration of a command; raises ConfigError naming key and near match."""
         require(["task"], check_names(self.overrides, self.dirs, name), self.dirs)

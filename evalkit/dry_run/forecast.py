@@ -18,6 +18,8 @@ from evalkit.errors import SampleError
 from evalkit.job import Plan, limited
 from evalkit.model import Estimate, Estimator, QuestionEstimate
 from evalkit.runs import Run
+from evalkit.scoring.grade import JudgedGrader
+from evalkit.task import Task
 from evalkit.types import Clip, FramePlan, FrameRequest, Video
 from evalkit.video.header import Header, read_headers
 from evalkit.video.info import VideoInfo
@@ -138,6 +140,7 @@ class Forecast:
     flops: dict[str, float] = field(default_factory=dict)  # {vision, prefill, questions}
     hours: dict[str, float] = field(default_factory=dict)  # {compute, video_decoding, total}
     throughput: dict[str, float] = field(default_factory=dict)  # {tflops, video_speed}
+    judge: dict[str, Any] | None = None  # {requests (at most), model ("" for none), max_calls}; None: needs no judge
     remarks: list[str] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
@@ -155,12 +158,23 @@ def forecast(plan: Plan) -> Forecast:
     estimator = plan.model.estimator()
     found = [forecast_clip(plan, estimator, lengths, clip) for clip in pending]
     out = _totals(plan, run, found)
+    out.judge = _judged(plan.task, pending)
     out.answered = sum(len(clip.questions) for clip in clips) - out.questions
     out.missing = lengths.missing(videos)
     out.remarks += (
         estimator.remarks if estimator else ["this model does not say what it costs: only frames are counted"]
     )
     return out
+
+
+def _judged(task: Task, clips: Sequence[Clip]) -> dict[str, Any] | None:
+    """What a judge will be asked about the answers; equal ones are judged once."""
+    grader = task.rules.grader
+    if not isinstance(grader, JudgedGrader):
+        return None
+    requests = sum(len(grader.chats(question, "")) for clip in clips for question in clip.questions)
+    judge = grader.judge.settings if grader.judge else None
+    return {"requests": requests, "model": judge.model if judge else "", "max_calls": judge.max_calls if judge else 0}
 
 
 def forecast_clip(plan: Plan, estimator: Estimator | None, lengths: Lengths, clip: Clip) -> ClipForecast:

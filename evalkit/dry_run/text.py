@@ -89,6 +89,8 @@ def lines(f: dict[str, Any]) -> Rows:
         rows += _model_lines(f)
     if f["questions"]:
         rows.append(("time", _time(f)))
+    if f["judge"]:
+        rows.append(("judge", _judge(f["judge"])))
     if f["failing"]:
         rows.append(("bound to fail", f"{f['failing']:,} questions: {f['failure']}"))
     return rows + [("note", remark) for remark in _notes(f)]
@@ -112,6 +114,13 @@ def _model_lines(f: dict[str, Any]) -> Rows:
     if f["peak_device_bytes"] is not None:
         rows.append(("peak device memory", f"about {size(f['peak_device_bytes'])}"))
     return [*rows, ("operations", f"{_flops(sum(f['flops'].values()))}: {parts}")]
+
+
+def _judge(judge: dict[str, Any]) -> str:
+    if not judge["model"]:
+        return "none is set: the answers will wait for one"
+    cap = f"; task.judge.max_calls={judge['max_calls']} stops before that" * (judge["requests"] > judge["max_calls"])
+    return f"at most {judge['requests']:,} requests to {judge['model']}{cap}"
 
 
 def _time(f: dict[str, Any]) -> str:

@@ -26,9 +26,7 @@ from evalkit.task import HubData, Task
 
 
 def fetch(arguments: Arguments) -> int:
-    dry_run, keep, force = (
-        _flag(arguments, key, default) for key, default in (("dry_run", 0), ("keep_archives", 1), ("force", 0))
-    )
+    dry_run, keep, force = arguments.flag("dry_run"), arguments.flag("keep_archives", True), arguments.flag("force")
     if arguments.names:
         raise ConfigError(f'"{arguments.names[0]}" is no setting: python -m evalkit.fetch task=<task> [key=value ...]')
     if any(override.startswith("source") for override in arguments.overrides):
@@ -51,13 +49,6 @@ def fetch(arguments: Arguments) -> int:
     if task.hub.by_hand:
         print(f"\nby hand, into {folder}:\n  {task.hub.by_hand}")
     return 0 if dry_run else _conclude(task)
-
-
-def _flag(arguments: Arguments, key: str, default: int) -> bool:
-    value = arguments.setting(key, str(bool(default))) or ""
-    if value.lower() not in ("true", "false"):
-        raise ConfigError(f"{key}={value}: choose true or false.")
-    return value.lower() == "true"
 
 
 def _fetch(task: Task, hub: HubData, folder: Path, dry_run: bool, keep: bool) -> None:

@@ -12,7 +12,7 @@ from evalkit import provenance
 from evalkit.cli.tools import Arguments
 from evalkit.config import identity, instantiate, plain
 from evalkit.errors import ConfigError, DataError
-from evalkit.evaluate import regrade
+from evalkit.evaluate import regrade_all
 from evalkit.import_log.joins import Joined, Joiner
 from evalkit.import_log.logs import Logged, read_log
 from evalkit.job import say
@@ -54,7 +54,7 @@ def import_log(arguments: Arguments) -> int:
         tracker=tracker,
     )
     questions = by_id(clips)
-    records = [regrade(task, record, questions) for record in _records(task, clips, joined)]
+    records = regrade_all(task, _records(task, clips, joined), questions)
     return exit_code(run.write(Path(str(config.results)), records, clips), float(config.min_coverage))
 
 

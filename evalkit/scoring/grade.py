@@ -6,9 +6,10 @@ grader=Span("lmms_eval")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from evalkit.errors import EvalkitError
 from evalkit.scoring.extract import Extracted, extractor, seeded_choice
@@ -28,6 +29,27 @@ class Grader(Protocol):
     def grade(self, question: Question, reply: str) -> Grade:
         """Never raises, whatever the reply."""
         ...
+
+
+@runtime_checkable
+class JudgedGrader(Grader, Protocol):
+    """A grader that asks a judge."""
+
+    @property
+    def judge(self) -> Judge | None: ...
+
+    def chats(self, question: Question, reply: str) -> list[Messages]:
+        """All that the judge is asked about a reply."""
+        ...
+
+
+def ask_ahead(grader: Grader, answers: Iterable[tuple[Question, str]]) -> None:
+    """Have the judge answer everything, several requests at a time, so that grading finds it at hand. Where that
+    fails, the grades say so."""
+    if isinstance(grader, JudgedGrader) and grader.judge is not None:
+        chats = [chat for question, reply in answers for chat in grader.chats(question, reply)]
+        with suppress(EvalkitError):
+            grader.judge.ask_many(chats)
 
 
 @dataclass(frozen=True)
@@ -162,9 +184,12 @@ class Judged:
     reasoning: bool = True
 
     def chat(self, question: Question, reply: str) -> tuple[Messages, tuple[str, ...]]:
-        """What the judge is asked, and what the pre-pass did: for counting and asking ahead."""
+        """What the judge is asked, and what the pre-pass did."""
         answer = strip_reasoning(reply) if self.reasoning else Answer(reply)
         return self.messages(question, answer.text), answer.steps
+
+    def chats(self, question: Question, reply: str) -> list[Messages]:
+        return [self.chat(question, reply)[0]]
 
     def grade(self, question: Question, reply: str) -> Grade:
         """Where the judge cannot be asked the answer waits: the same command, or rescoring, grades it later."""

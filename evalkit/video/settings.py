@@ -23,9 +23,9 @@ class VideoSettings:
     backend: str = "pyav"
     workers: int = field(default=0, metadata=NEUTRAL)
     """Decoding processes; each reads one video ahead. 0: one for every two cores, four at most."""
-    timeout_s: float = field(default=60.0, metadata=NEUTRAL)
+    timeout_s: float = field(default=120.0, metadata=NEUTRAL)
     """A decoder that makes no progress for so long is ended."""
-    queue_mb: int = field(default=512, metadata=NEUTRAL)
+    queue_mb: int = field(default=256, metadata=NEUTRAL)
     """Host memory for frames that are decoded and not yet used, of all videos together."""
     cache: str | None = field(default=None, metadata=NEUTRAL)
     """Folder of a frame store, shared by runs: a video is decoded once for the whole sweep."""

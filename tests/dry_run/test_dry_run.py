@@ -304,3 +304,15 @@ def test_unknown_lengths_take_those_of_the_others() -> None:
     assert not lengths.of(videos[0]).exact
     assert lengths.of(Video("c", nowhere / "c.mp4", end_s=90.0)).info.duration_s == 90.0
     assert Lengths([Video("d", nowhere / "d.mp4")]).of(Video("d", nowhere / "d.mp4")).info.duration_s == 600.0
+
+
+def test_what_a_judge_will_be_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generation = [*MINI, "task.split=dev_generation", f"results={tmp_path}"]
+    assert forecast(planned(MINI)).judge is None
+    told = forecast(planned(generation))
+    assert told.judge == {"requests": 2, "model": "", "max_calls": 0}
+    dry_run_text.show(told.plain())
+    assert "none is set: the answers will wait for one" in capsys.readouterr().out
+    judge = ["task.judge.base_url=http://localhost:1/v1", "task.judge.model=j", "task.judge.max_calls=1"]
+    dry_run_text.show(forecast(planned([*generation, *judge, "+task.judge.extra.top_k=20"])).plain())
+    assert "at most 2 requests to j; task.judge.max_calls=1 stops before that" in capsys.readouterr().out

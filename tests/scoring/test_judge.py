@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.errors import ConfigError, RunError
-from evalkit.scoring.grade import Judged
+from evalkit.scoring.grade import Choice, Judged, ask_ahead
 from evalkit.scoring.judge import Judge, JudgeError, JudgeSettings
 from evalkit.scoring.judge_replies import ScoreCard, read_binary, read_score_card, read_scores
 from evalkit.types import Question
@@ -395,3 +395,24 @@ def test_grader(endpoint: Endpoint, make: Make) -> None:
     unread = grader.grade(question, "A cat.")
     assert (unread.score, unread.valid) == (0, False) and "cannot be read: 'well'" in unread.note
     assert judged(None).grade(question, "A dog.").score is None
+
+
+def test_asked_ahead_an_answer_is_judged_once(endpoint: Endpoint, make: Make) -> None:
+    endpoint.script = [(200, completion('{"score": 4}'), {})]
+    judge = make(workers=4)
+    grader, answers = judged(judge), [(Question(str(i), f"Which {i}?", gold="x"), f"reply {i}") for i in range(6)]
+    ask_ahead(grader, answers)
+    assert len(endpoint.requests) == 6
+    assert all(grader.grade(question, reply).graded for question, reply in answers)
+    assert len(endpoint.requests) == 6
+
+
+def test_what_cannot_be_asked_ahead_is_told_by_the_grade(endpoint: Endpoint, make: Make) -> None:
+    endpoint.script = [(401, b"no", {})]
+    grader, question = judged(make()), Question("1", "Which?", gold="x")
+    ask_ahead(grader, [(question, "this")])
+    grade = grader.grade(question, "this")
+    assert not grade.graded and "refuses: HTTP 401" in grade.note
+    ask_ahead(judged(None), [(question, "this")])
+    ask_ahead(Choice("lmms_eval"), [(question, "this")])
+    assert len(endpoint.requests) == 1

@@ -389,6 +389,7 @@ class Endpoint(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.chats: list[list[dict[str, str]]] = []
         self.temperatures: set[float] = set()
+        self.extra: set[int | None] = set()
         self.replies = {
             "score_accuracy": "It is so. {'score_accuracy': 3.67, 'score_relevance': 5, 'total_score': 8.67}",
             "score_completeness": '```json\n{"score_completeness": 4, "score_reliability": 2, "total_score": 6}\n```',
@@ -406,6 +407,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.chats.append(body["messages"])
         self.server.temperatures.add(body["temperature"])
+        self.server.extra.add(body.get("top_k"))
         system = body["messages"][0]["content"]
         reply = next(text for key, text in self.server.replies.items() if key in system)
         content = json.dumps({"choices": [{"message": {"role": "assistant", "content": reply}}]}).encode()
@@ -510,11 +512,22 @@ def test_without_a_judge_answers_are_kept_and_rescored_later(
     (run,) = (results / "mlvu" / "some").iterdir()
     waiting = {(r.status, r.score, r.note) for r in read_records(run)}
     assert waiting == {("ungraded", None, "not judged: no judge is set")}
-    assert endpoint.chats == []
-    assert rescore(Arguments([str(run)], [f"task.judge.base_url={endpoint.url}", "task.judge.model=j"], MINE)) == 0
+    named = [f"task.judge.base_url={endpoint.url}", "task.judge.model=j"]
+    for settings, told in (
+        ([], "2 replies to grade by MLVU (dev_generation, protocol official); they would wait for a judge"),
+        (named, f"2 requests to j at {endpoint.url} (judge.max_calls=5000), 0 judgements are at hand"),
+    ):
+        assert rescore(Arguments([str(run)], [*settings, "dry_run=true"], MINE)) == 0
+        assert told in capsys.readouterr().out
+    assert endpoint.chats == [] and list(run.parent.iterdir()) == [run]
+    assert rescore(Arguments([str(run)], [*named, "+task.judge.extra.top_k=20"], MINE)) == 0
+    assert endpoint.extra == {20}
+    scores_table = capsys.readouterr().err
+    assert rescore(Arguments([str(run)], [*named, "+task.judge.extra.top_k=20", "dry_run=true"], MINE)) == 0
+    assert "0 requests to j" in capsys.readouterr().out
     (graded,) = (path for path in run.parent.iterdir() if path != run)
     assert sorted(r.score for r in read_records(graded)) == [pytest.approx(6), pytest.approx(8.67)]
-    assert re.search(r"G-Avg\W+7\.3", capsys.readouterr().err)
+    assert re.search(r"G-Avg\W+7\.3", scores_table)
 
 
 def test_the_judge_in_the_configuration(endpoint: Endpoint) -> None:
