@@ -105,6 +105,8 @@ def run(plan: Plan) -> int:
         results = Path(plan.config.results)
         everything = list(plan.task.clips())
         with Run(results, plan.task.name, plan.model_id, plan.identity()) as folder:
+            if folder.dropped_torn_line:
+                say("note: the last answer was torn when this run was killed; its question is asked again.")
             clips = limited(everything, plan.config.limit, folder.answered())
             if clips == everything:
                 plan.config.limit = None  # it leaves nothing out

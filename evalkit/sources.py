@@ -44,9 +44,10 @@ class Hub(Source):
                     f"`python -m evalkit.fetch task={task.name}`."
                 )
                 return
+        size = f" (about {task.hub.size_gb:g} GB)" if task.hub.size_gb else ""
         raise DataError(
             f"{task.benchmark} is neither at {places[0]} nor at {places[1]}. Get it with `python -m evalkit.fetch "
-            f"task={task.name}`, name your own copy with source=local source.root=<folder>, or try source=mini."
+            f"task={task.name}`{size}, name your own copy with source=local source.root=<folder>, or try source=mini."
         )
 
 

@@ -187,3 +187,14 @@ def test_a_limit_that_leaves_nothing_out_is_none(toy_data, tmp_path):
     assert json.loads((run / "manifest.json").read_text())["limit"] is None
     assert json.loads((run / "summary.json").read_text())["remarks"] == []
     assert (run / "scores.csv").read_bytes() == before
+
+
+def test_a_torn_answer_is_told_and_asked_again(toy_data, tmp_path, capsys):
+    assert run_here(toy_arguments(toy_data, tmp_path)) == 0
+    records = only_run(tmp_path) / "records.jsonl"
+    whole = stable(records)
+    records.write_bytes(records.read_bytes()[:-20])
+    capsys.readouterr()
+    assert run_here(toy_arguments(toy_data, tmp_path)) == 0
+    assert "the last answer was torn" in capsys.readouterr().err
+    assert stable(records) == whole

@@ -334,8 +334,3 @@ def extractor(name: str) -> Extractor:
             f'There is no extractor "{name}".{suggest(name, EXTRACTORS)} Choose one of: {", ".join(EXTRACTORS)}.'
         )
     return EXTRACTORS[name]
-
-
-def readings(reply: str, options: Sequence[str], question_id: str, letters: str = "ABCD") -> dict[str, str | None]:
-    """What each extractor makes of a reply: a reply on which they disagree scores by convention, not by content."""
-    return {e.name: e.extract(reply, options, question_id, letters).value for e in _ALL}

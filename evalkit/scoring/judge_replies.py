@@ -1,4 +1,4 @@
-"""Reading what a judge wrote: dictionaries of scores, score cards, zero or one. Never by evaluating it.
+"""Reading what a judge wrote: dictionaries of scores, score cards. Never by evaluating it.
 
 A reply that cannot be read gives None: it counts as 0 in the published scorers, and is counted and shown here.
 """
@@ -59,12 +59,6 @@ def read_score_card(reply: str) -> ScoreCard | None:
                 bool(correct) if correct in (0, 1) else None,
             )
     return None
-
-
-def read_binary(reply: str) -> float | None:
-    """A reply that is 0 or 1, or names one of them and no other number."""
-    numbers = set(re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?!\w)", strip_reasoning(reply).text))
-    return float(numbers.pop()) if numbers in ({"0"}, {"1"}) else None
 
 
 def _dicts(text: str) -> Iterator[dict[Any, Any]]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.errors import ConfigError
-from evalkit.scoring.extract import EXTRACTORS, extractor, readings, seeded_choice
+from evalkit.scoring.extract import EXTRACTORS, extractor, seeded_choice
 
 # What each published rule reads; the letter counts only if it is one of the class, so "b" and "T" are wrong answers.
 TRUTH_TABLE = [
@@ -143,11 +143,6 @@ def test_seeded_choice_is_fixed_and_uniform() -> None:
 def test_unknown_name_suggests() -> None:
     with pytest.raises(ConfigError, match='Did you mean "video_mme"'):
         extractor("videomme")
-
-
-def test_readings_show_disagreement() -> None:
-    found = readings("Answer: C", (), "q")
-    assert found["lmms_eval"] == "C" and found["video_mme"] == "A" and found["mlvu"] is None
 
 
 odd_text = st.one_of(

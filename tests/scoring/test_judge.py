@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from evalkit.errors import ConfigError, RunError
 from evalkit.scoring.grade import Choice, Judged, ask_ahead
 from evalkit.scoring.judge import Judge, JudgeError, JudgeSettings
-from evalkit.scoring.judge_replies import ScoreCard, read_binary, read_score_card, read_scores
+from evalkit.scoring.judge_replies import ScoreCard, read_score_card, read_scores
 from evalkit.types import Question
 
 KEY = "sk-very-secret-0123456789"
@@ -339,14 +339,6 @@ def test_score_card(reply: str, card: ScoreCard | None) -> None:
     assert read_score_card(reply) == card
 
 
-@pytest.mark.parametrize(
-    ("reply", "value"),
-    [("1", 1), ("0.", 0), ("Score: 1", 1), ("0 or 1", None), ("10", None), ("0.5", None), ("", None)],
-)
-def test_binary(reply: str, value: float | None) -> None:
-    assert read_binary(reply) == value
-
-
 @given(
     st.one_of(st.text(), st.text(alphabet="{}[]()'\":,0123456789 score_accuracyrelevanceSCORE_CARD\\n", max_size=200))
 )
@@ -354,7 +346,6 @@ def test_no_judge_reply_raises(reply: str) -> None:
     for prefix in ("", "SCORE_CARD: "):
         read_scores(prefix + reply, SSC)
         read_score_card(prefix + reply)
-        read_binary(prefix + reply)
 
 
 @pytest.mark.parametrize(
@@ -363,9 +354,9 @@ def test_no_judge_reply_raises(reply: str) -> None:
     ids=lambda r: r[:9],
 )
 def test_megabytes_of_judge_reply(reply: str) -> None:
-    for read in (lambda r: read_scores(r, SSC), read_score_card, read_binary):
+    for read in (lambda r: read_scores(r, SSC), read_score_card):
         start = time.process_time()
-        assert read(reply) is None or read is read_binary
+        assert read(reply) is None
         assert time.process_time() - start < 1.5
 
 
