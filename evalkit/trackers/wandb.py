@@ -97,7 +97,7 @@ class Wandb(Tracker):
         import wandb
 
         artifact = wandb.Artifact(f"{self.about.task.name}-{path.name}", type="evaluation")
-        for name in ("config.yaml", "manifest.json", "records.jsonl", "scores.csv"):
+        for name in ("config.yaml", "manifest.json", "records.jsonl", "scores.csv", "summary.json"):
             if (path / name).exists():
                 artifact.add_file(str(path / name))
         self.run.log_artifact(artifact)
