@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evalkit.errors import EvalkitError, RunError
+from evalkit.cli.flags import ended, flags
+from evalkit.errors import RunError
 
 EPILOG = """\
 A run is a folder results/<task>/<model>/<key>. The first run is the one that the others are compared with. Intervals
@@ -18,32 +18,15 @@ Exit code 0: compared, whatever the verdict. 1: the runs cannot be compared.
 
 
 def main(argv: Sequence[str]) -> int:
-    arguments = parser().parse_args(argv)
-    try:
-        return run(arguments)
-    except EvalkitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return ended(run, parser().parse_args(argv))
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m evalkit.compare",
-        description="A verdict on two or more runs of the same benchmark.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = flags("python -m evalkit.compare", "A verdict on two or more runs of the same benchmark.", EPILOG)
     made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, two or more")
     made.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE, every changed question too")
     made.add_argument("--markdown", action="store_true", help="print Markdown")
     made.add_argument("--show", type=int, default=5, metavar="N", help="changed questions to name (default: 5)")
-    made.add_argument(
-        "--plugins",
-        nargs="*",
-        default=[],
-        metavar="PACKAGE",
-        help="packages beside evalkit whose tasks the runs' configurations may name",
-    )
     return made
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalkit.errors import EvalkitError, RunError
+from evalkit.cli.flags import ended, flags
+from evalkit.errors import RunError
 
 if TYPE_CHECKING:
     from .board import Board
@@ -21,21 +22,11 @@ made again from the records. Exit code 0: written. 1: there is nothing to show.
 
 
 def main(argv: Sequence[str]) -> int:
-    arguments = parser().parse_args(argv)
-    try:
-        return run(arguments)
-    except EvalkitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return ended(run, parser().parse_args(argv))
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m evalkit.report",
-        description="Leaderboard and sample pages of all runs below a results folder.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = flags("python -m evalkit.report", "Leaderboard and sample pages of all runs below a results folder.", EPILOG)
     made.add_argument(
         "results", type=Path, nargs="?", default=Path("results"), help="results folder (default: results)"
     )
@@ -65,13 +56,6 @@ def parser() -> argparse.ArgumentParser:
         default=10.0,
         metavar="M",
         help="time to spend on reading videos; the next call goes on from there (default: 10)",
-    )
-    made.add_argument(
-        "--plugins",
-        nargs="*",
-        default=[],
-        metavar="PACKAGE",
-        help="packages beside evalkit whose tasks the runs' configurations may name",
     )
     return made
 

@@ -23,7 +23,7 @@ def composed(group: str, name: str) -> Any:
 
 
 def default_of(setting: Field[Any]) -> Any:
-    return setting.default if setting.default is not MISSING else setting.default_factory()  # type: ignore[misc]
+    return setting.default if setting.default is not MISSING else setting.default_factory()
 
 
 def astray(default: Any, values: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -53,4 +53,4 @@ def test_a_group_names_all_settings_of_its_class(group: str, name: str) -> None:
 
 
 def test_video_settings_have_the_same_defaults_everywhere() -> None:
-    assert set(astray(VideoSettings(), OmegaConf.to_container(compose(WHOLE)["video"]))) == set()  # type: ignore[arg-type]
+    assert set(astray(VideoSettings(), OmegaConf.to_container(compose(WHOLE)["video"]))) == set()

@@ -116,7 +116,7 @@ def test_the_next_video_is_decoded_meanwhile(corpus: Corpus) -> None:
         first = next(streams)
         assert not isinstance(first, VideoError)
         frames_of(first)
-        coming = streams.gi_frame.f_locals["ahead"][1]  # type: ignore[attr-defined]
+        coming = streams.gi_frame.f_locals["ahead"][1]
         deadline = time.monotonic() + 20
         while not coming.done and time.monotonic() < deadline:  # the model works; the second video arrives
             time.sleep(0.01)
