@@ -106,7 +106,7 @@ def _tell(task: Task, clips: Sequence[Clip], findings: Sequence[Finding], path: 
         if count > _SHOWN:
             print(f"  ... and {count - _SHOWN} more")
     if findings:
-        print(f"\n{len(findings)} findings, in full: {path}")
+        print(f"\n{len(findings)} finding{'s' if len(findings) > 1 else ''}, in full: {path}")
     serious = [finding for finding in findings if finding.serious]
     if not serious:
         print("all there: every video opens and decodes at its start, middle and end")
