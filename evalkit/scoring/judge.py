@@ -15,9 +15,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -107,15 +107,10 @@ class Judge:
         return reply
 
     def ask_many(self, chats: Iterable[Messages]) -> list[str]:
-        """Replies in order, `workers` requests at a time. The first failure stops the rest; answers that came are
-        kept."""
-        with ThreadPoolExecutor(self.settings.workers) as pool:
-            pending = [pool.submit(self.ask, chat) for chat in chats]
-            try:
-                return [future.result() for future in pending]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        """Replies in order, `workers` requests at a time. The first failure, or an interruption, stops the rest;
+        answers that came are kept."""
+        with ThreadPool(self.settings.workers) as pool:  # not an executor, which waits for what is under way
+            return list(pool.imap(self.ask, chats))
 
     def count(self, chats: Iterable[Messages]) -> JudgeCount:
         """What `ask_many` would cost, without asking."""

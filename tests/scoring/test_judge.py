@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +22,7 @@ from evalkit.scoring.grade import Choice, Judged, ask_ahead
 from evalkit.scoring.judge import Judge, JudgeError, JudgeSettings
 from evalkit.scoring.judge_replies import ScoreCard, read_score_card, read_scores
 from evalkit.types import Question
+from tests.helpers import ROOT
 
 KEY = "sk-very-secret-0123456789"
 
@@ -242,6 +246,22 @@ def test_many_are_asked_at_once_and_stay_in_order(endpoint: Endpoint, make: Make
     for i in range(16):
         entry = json.loads(judge._path(judge._body(chat(str(i)))).read_text())
         assert entry["request"]["messages"] == chat(str(i))
+
+
+def test_ctrl_c_does_not_wait_for_requests_under_way(endpoint: Endpoint, tmp_path: Path) -> None:
+    endpoint.script, endpoint.delay_s = [(200, completion("4"), {})], 30.0
+    program = (
+        "from pathlib import Path\nfrom evalkit.scoring.judge import Judge, JudgeSettings\n"
+        f"judge = Judge(JudgeSettings({endpoint.url!r}, 'm'), Path({str(tmp_path)!r}))\n"
+        "judge.ask_many([[{'role': 'user', 'content': str(i)}] for i in range(20)])\n"
+    )
+    asking = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 20
+    while not endpoint.requests and time.monotonic() < deadline:
+        time.sleep(0.02)
+    asking.send_signal(signal.SIGINT)
+    _, said = asking.communicate(timeout=10)
+    assert "KeyboardInterrupt" in said and asking.returncode != 0
 
 
 def test_damaged_cache_is_named(endpoint: Endpoint, make: Make) -> None:
