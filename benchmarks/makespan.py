@@ -36,7 +36,7 @@ from evalkit.model import VideoCache
 from evalkit.scoring.grade import Choice
 from evalkit.task import Protocol, Split, Task
 from evalkit.testing import Constant, _ConstantModel
-from evalkit.types import Clip, Context, Decoding, Question, Video
+from evalkit.types import Context, Decoding, Question, Video, VideoQuestions
 from evalkit.video.scenes import Scene, film
 from evalkit.video.settings import VideoSettings
 from evalkit.video.write import write_video
@@ -95,11 +95,11 @@ class Shares(executor._Queue):
 
     crew = 1
 
-    def __init__(self, clips: Sequence[Clip]) -> None:
+    def __init__(self, items: Sequence[VideoQuestions]) -> None:
         super().__init__(())
-        self.shares = {n: list(clips[n :: self.crew])[::-1] for n in range(self.crew)}
+        self.shares = {n: list(items[n :: self.crew])[::-1] for n in range(self.crew)}
 
-    def take(self, worker: int) -> Clip | None:
+    def take(self, worker: int) -> VideoQuestions | None:
         return self.shares[worker].pop() if self.shares[worker] else None
 
 
@@ -109,9 +109,9 @@ class Lengths(Task):
     benchmark = "Lengths"
     split: str = "all"
     splits = {"all": Split()}
-    protocols = {"official": Protocol("benchmark", lambda clip, question, plan: question.text, Choice("lmms_eval"))}
+    protocols = {"official": Protocol("benchmark", lambda item, question, plan: question.text, Choice("lmms_eval"))}
 
-    def load(self, root: Path) -> Iterator[Clip]:
+    def load(self, root: Path) -> Iterator[VideoQuestions]:
         raise NotImplementedError
 
 
@@ -125,7 +125,9 @@ class Outcome:
     prefills: Counter[str]
 
 
-def run(clips: Sequence[Clip], crew: int, scale: float, during: Callable[[Path], None] | None = None) -> Outcome:
+def run(
+    items: Sequence[VideoQuestions], crew: int, scale: float, during: Callable[[Path], None] | None = None
+) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         diary = Path(folder)
         model = Sleeper(scale=scale, diary_folder=folder, crew=crew)
@@ -133,7 +135,7 @@ def run(clips: Sequence[Clip], crew: int, scale: float, during: Callable[[Path],
         if during:
             threading.Thread(target=during, args=(diary,), daemon=True).start()
         settings = executor.Ray(workers=crew, cpus_per_worker=0.01, gpus_per_worker=0.0)
-        answers = Counter(record.question for record in settings.run(job, clips) if record.status == "ok")
+        answers = Counter(record.question for record in settings.run(job, items) if record.status == "ok")
         makespan = time.time() - (diary / "go").stat().st_mtime
         return Outcome(makespan, answers, Counter((diary / "prefills").read_text().split()))
 
@@ -174,18 +176,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "v.mp4"
         write_video(path, film([Scene(0, 1, "red")], fps=4, size=(32, 32)), fps=4)
-        clips = [
-            Clip(
+        items = [
+            VideoQuestions(
                 Video(f"v{i}", path, duration_s=s),
                 tuple(Question(f"v{i}-{q}", "?", gold="A") for q in range(QUESTIONS)),
             )
             for i, s in enumerate(seconds)
         ]
-        pulled = run(clips, crew, scale)
-        robbed = run(clips, crew, scale, kill_half(given.seconds / 3, crew, given.seed))
+        pulled = run(items, crew, scale)
+        robbed = run(items, crew, scale, kill_half(given.seconds / 3, crew, given.seed))
         Shares.crew = crew
         executor._Queue = Shares  # type: ignore[misc]  # the other side of the comparison
-        shared = run(clips, crew, scale)
+        shared = run(items, crew, scale)
     ray.shutdown()
     print(f"{VIDEOS} videos, {min(seconds):.0f} to {max(seconds):.0f} s, mean {fmean(seconds):.0f} s; {crew} workers; ")
     print(f"lower bound {bound:.2f} s (total length / workers, or the longest video)\n")
@@ -195,7 +197,7 @@ def main() -> None:
         print(f"| {name} | {outcome.makespan_s:.2f} | {outcome.makespan_s / bound:.3f} | {100 * idle:.1f}% |")
     print(f"| pulled, {crew // 2} workers killed | {robbed.makespan_s:.2f} | {robbed.makespan_s / bound:.3f} | |")
     print(f"\nfixed shares take {shared.makespan_s / pulled.makespan_s:.2f} times as long")
-    expected = {q.id for clip in clips for q in clip.questions}
+    expected = {q.id for item in items for q in item.questions}
     for name, outcome in (("undisturbed", pulled), (f"{crew // 2} killed", robbed), ("shares", shared)):
         lost, doubled = len(expected - set(outcome.answers)), sum(n - 1 for n in outcome.answers.values())
         again = sum(n - 1 for n in outcome.prefills.values())

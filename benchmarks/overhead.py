@@ -35,16 +35,16 @@ def planned(data: Path, results: Path, seconds: float) -> job.Plan:
 def bare(plan: job.Plan) -> float:
     """Seconds of a loop without a harness."""
     plan.source.open(plan.task)
-    clips = list(plan.task.clips())
+    items = list(plan.task.items())
     model, request, replies = plan.model.build(), plan.model.frames_wanted(), []
     started = time.perf_counter()
     with FrameReader(plan.config.video) as reader:
-        opened = reader.open_ahead((clip.video, request) for clip in clips)
-        for clip, frames in zip(clips, opened, strict=True):
+        opened = reader.open_ahead((item.video, request) for item in items)
+        for item, frames in zip(items, opened, strict=True):
             assert not isinstance(frames, Exception)
-            cache = model.prefill(plan.task.context(clip, frames))
-            for question in clip.questions:
-                prompt = plan.task.prompt(clip, question, frames.plan)
+            cache = model.prefill(plan.task.context(item, frames))
+            for question in item.questions:
+                prompt = plan.task.prompt(item, question, frames.plan)
                 replies.append(model.generate(cache, prompt, plan.decoding))
     return time.perf_counter() - started
 

@@ -1,6 +1,6 @@
 """What a run cost, summed from its records.
 
-The cost of a prefill stands in the record of every question of its clip; here each prefill is counted once.
+The cost of a prefill stands in the record of every question of its video; here each prefill is counted once.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The loop.
 
-A task gives clips; the frames of a video are decoded ahead; the model prefills them once and answers every question
+A task gives videos; the frames of a video are decoded ahead; the model prefills them once and answers every question
 from that cache; each answer is graded and becomes one record.
 """
 
@@ -18,7 +18,18 @@ from evalkit.meter import HostPeak
 from evalkit.model import VideoCache, VideoModel
 from evalkit.scoring.grade import ask_ahead
 from evalkit.task import Task
-from evalkit.types import Clip, Decoding, FrameRequest, FrameStream, Grade, Prompt, Question, Record, Reply, Video
+from evalkit.types import (
+    Decoding,
+    FrameRequest,
+    FrameStream,
+    Grade,
+    Prompt,
+    Question,
+    Record,
+    Reply,
+    Video,
+    VideoQuestions,
+)
 from evalkit.video.identity import identity
 from evalkit.video.reader import FrameReader
 
@@ -35,58 +46,58 @@ class Labels:
 def evaluate(
     task: Task,
     model: VideoModel,
-    clips: Iterable[Clip],
+    items: Iterable[VideoQuestions],
     reader: FrameReader,
     request: FrameRequest,
     decoding: Decoding,
     labels: Labels,
 ) -> Iterator[Record]:
-    """Ask the questions of `clips`, video by video; yields one record a question as soon as it is answered. Clips are
+    """Ask the questions of `items`, video by video; yields one record a question as soon as it is answered. Videos are
     taken as their decoding begins, one or a few ahead of the model."""
-    decoding_now: deque[Clip] = deque()
+    decoding_now: deque[VideoQuestions] = deque()
 
     def wanted() -> Iterator[tuple[Video, FrameRequest]]:
-        for clip in clips:
-            decoding_now.append(clip)
-            yield clip.video, request
+        for item in items:
+            decoding_now.append(item)
+            yield item.video, request
 
     for frames in reader.open_ahead(wanted()):
-        yield from _ask_clip(task, model, decoding_now.popleft(), frames, decoding, labels)
+        yield from _ask_video(task, model, decoding_now.popleft(), frames, decoding, labels)
 
 
-def _ask_clip(
+def _ask_video(
     task: Task,
     model: VideoModel,
-    clip: Clip,
+    item: VideoQuestions,
     frames: FrameStream | SampleError,
     decoding: Decoding,
     labels: Labels,
 ) -> Iterator[Record]:
-    """One prefill, one generation a question. What fails costs this clip, or this question, and is marked."""
+    """One prefill, one generation a question. What fails costs this video, or this question, and is marked."""
     if isinstance(frames, SampleError):
-        yield from (failed(task, clip, question, frames, labels) for question in clip.questions)
+        yield from (failed(task, item, question, frames, labels) for question in item.questions)
         return
     host = HostPeak()
     try:
-        context = task.context(clip, frames)
+        context = task.context(item, frames)
         cache = model.prefill(context)
     except SampleError as error:
-        yield from (failed(task, clip, question, error, labels) for question in clip.questions)
+        yield from (failed(task, item, question, error, labels) for question in item.questions)
         return
     finally:
         frames.close()
-    sampling = {**asdict(frames.plan), "decoder": frames.decoder, "file": identity(clip.video.path)}
+    sampling = {**asdict(frames.plan), "decoder": frames.decoder, "file": identity(item.video.path)}
     try:
-        prompts = [_prompt(task, clip, question, frames) for question in clip.questions]
+        prompts = [_prompt(task, item, question, frames) for question in item.questions]
         replies = model.answers(cache, [p for p in prompts if isinstance(p, Prompt)], decoding)
-        for question, prompt in zip(clip.questions, prompts, strict=True):
+        for question, prompt in zip(item.questions, prompts, strict=True):
             started = time.time()
             reply = next(replies) if isinstance(prompt, Prompt) else prompt
             if isinstance(reply, SampleError):
-                yield failed(task, clip, question, reply, labels)
+                yield failed(task, item, question, reply, labels)
                 continue
             assert isinstance(prompt, Prompt)
-            record = _labelled(task, clip, question, labels, started)
+            record = _labelled(task, item, question, labels, started)
             _fill_answer(record, task, question, reply)
             _fill_cost(record, cache, reply)
             record.sampling = sampling
@@ -98,25 +109,25 @@ def _ask_clip(
         cache.close()
 
 
-def _prompt(task: Task, clip: Clip, question: Question, frames: FrameStream) -> Prompt | SampleError:
+def _prompt(task: Task, item: VideoQuestions, question: Question, frames: FrameStream) -> Prompt | SampleError:
     """What is asked, or why it cannot be: subtitles that cannot be read, say."""
     try:
-        return task.prompt(clip, question, frames.plan)
+        return task.prompt(item, question, frames.plan)
     except SampleError as error:
         return error
 
 
-def _labelled(task: Task, clip: Clip, question: Question, labels: Labels, started: float) -> Record:
+def _labelled(task: Task, item: VideoQuestions, question: Question, labels: Labels, started: float) -> Record:
     return Record(
         run=labels.run,
         task=task.name,
         split=task.split,
         protocol=task.protocol,
         model=labels.model,
-        video=clip.video.id,
+        video=item.video.id,
         question=question.id,
         unit=question.unit,
-        cluster=clip.cluster,
+        cluster=item.cluster,
         groups={name: list(values) for name, values in question.groups.items()},
         gold=list(question.gold) if isinstance(question.gold, tuple) else question.gold,
         status="ok",
@@ -126,9 +137,9 @@ def _labelled(task: Task, clip: Clip, question: Question, labels: Labels, starte
     )
 
 
-def failed(task: Task, clip: Clip, question: Question, error: SampleError, labels: Labels) -> Record:
+def failed(task: Task, item: VideoQuestions, question: Question, error: SampleError, labels: Labels) -> Record:
     """A question that could not be asked or answered: no reply, no score, its cause. Never scored from error text."""
-    record = _labelled(task, clip, question, labels, time.time())
+    record = _labelled(task, item, question, labels, time.time())
     record.status = "failed"
     record.valid = False
     record.error = {"kind": error.kind, "message": str(error)}
@@ -178,7 +189,7 @@ def answers_of(records: Sequence[Record], questions: Mapping[str, Question]) -> 
 
 
 def _fill_cost(record: Record, cache: VideoCache, reply: Reply) -> None:
-    """The clip's cost stands in each of its records; sums over videos count a clip once (see `efficiency`)."""
+    """The video's cost stands in each of its records; sums over videos count a video once (see `efficiency`)."""
     cost = cache.cost
     record.frames = cost.frames
     record.tokens = {

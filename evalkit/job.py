@@ -27,7 +27,7 @@ from evalkit.sources import Source
 from evalkit.task import Task
 from evalkit.trackers.base import About, Outcome, Trackers
 from evalkit.trackers.settings import TrackerSettings
-from evalkit.types import Clip, Decoding, Record
+from evalkit.types import Decoding, Record, VideoQuestions
 
 OK, MISTAKE, BELOW_COVERAGE, INTERRUPTED = 0, 1, 3, 130
 """Exit codes: every question was asked and graded; a mistake in the command or the data; finished, but below
@@ -103,20 +103,20 @@ def run(plan: Plan) -> int:
     with _interruptible() as stop:
         plan.source.open(plan.task)
         results = Path(plan.config.results)
-        everything = list(plan.task.clips())
+        everything = list(plan.task.items())
         with Run(results, plan.task.name, plan.model_id, plan.identity()) as folder:
             if folder.dropped_torn_line:
                 say("note: the last answer was torn when this run was killed; its question is asked again.")
-            clips = limited(everything, plan.config.limit, folder.answered())
-            if clips == everything:
+            items = limited(everything, plan.config.limit, folder.answered())
+            if items == everything:
                 plan.config.limit = None  # it leaves nothing out
-            pending = folder.pending(clips)
-            _write_manifest(folder, plan, clips, bool(pending))
+            pending = folder.pending(items)
+            _write_manifest(folder, plan, items, bool(pending))
             trackers = plan.tracker.build(results)
-            trackers.start(_about(plan, folder, clips, pending))
+            trackers.start(_about(plan, folder, items, pending))
             try:
-                _ask(plan, folder, clips, pending, trackers, stop)
-                return _finish(plan, folder, clips, trackers, stop.asked)
+                _ask(plan, folder, items, pending, trackers, stop)
+                return _finish(plan, folder, items, trackers, stop.asked)
             finally:
                 trackers.close()
                 for failure in trackers.failures:
@@ -124,10 +124,15 @@ def run(plan: Plan) -> int:
 
 
 def _ask(
-    plan: Plan, folder: Run, clips: Sequence[Clip], pending: Sequence[Clip], trackers: Trackers, stop: _Stop
+    plan: Plan,
+    folder: Run,
+    items: Sequence[VideoQuestions],
+    pending: Sequence[VideoQuestions],
+    trackers: Trackers,
+    stop: _Stop,
 ) -> None:
     """Every answer is on the disk before the next is waited for."""
-    _grade_waiting(plan, folder, clips)
+    _grade_waiting(plan, folder, items)
     with closing(_answers(plan, folder, pending)) as answers:
         for record in answers:
             folder.append(record)
@@ -138,34 +143,34 @@ def _ask(
         stop.after_question = False
 
 
-def limited(clips: Iterable[Clip], limit: int | None, answered: Container[str] = ()) -> list[Clip]:
-    """The clips of the first `limit` questions, rounded up to whole units, and of those answered already: a limit
+def limited(items: Iterable[VideoQuestions], limit: int | None, answered: Container[str] = ()) -> list[VideoQuestions]:
+    """The videos of the first `limit` questions, rounded up to whole units, and of those answered already: a limit
     never takes anything away."""
-    clips = list(clips)
-    first = [q for clip in clips for q in clip.questions][:limit]
-    units = {q.unit for q in first} | {q.unit for clip in clips for q in clip.questions if q.id in answered}
-    kept = [replace(clip, questions=tuple(q for q in clip.questions if q.unit in units)) for clip in clips]
-    return [clip for clip in kept if clip.questions]
+    items = list(items)
+    first = [q for item in items for q in item.questions][:limit]
+    units = {q.unit for q in first} | {q.unit for item in items for q in item.questions if q.id in answered}
+    kept = [replace(item, questions=tuple(q for q in item.questions if q.unit in units)) for item in items]
+    return [item for item in kept if item.questions]
 
 
-def _answers(plan: Plan, folder: Run, pending: Sequence[Clip]) -> Generator[Record, None, None]:
+def _answers(plan: Plan, folder: Run, pending: Sequence[VideoQuestions]) -> Generator[Record, None, None]:
     """Builds no model where there is nothing left to ask."""
     if pending:
         labels = Labels(folder.key, plan.model_id)
         yield from plan.executor.run(Job(plan.task, plan.model, plan.config.video, plan.decoding, labels), pending)
 
 
-def _grade_waiting(plan: Plan, folder: Run, clips: Sequence[Clip]) -> None:
+def _grade_waiting(plan: Plan, folder: Run, items: Sequence[VideoQuestions]) -> None:
     """Grade the answers that an earlier run had no judge for."""
-    questions = {q.id: q for clip in clips for q in clip.questions}
+    questions = {q.id: q for item in items for q in item.questions}
     waiting = [r for r in folder.records.values() if r.status == "ungraded" and r.question in questions]
     for graded in regrade_all(plan.task, waiting, questions):
         if graded.status == "ok":
             folder.append(graded)
 
 
-def _finish(plan: Plan, folder: Run, clips: Sequence[Clip], trackers: Trackers, interrupted: bool) -> int:
-    order = [q.id for clip in clips for q in clip.questions]
+def _finish(plan: Plan, folder: Run, items: Sequence[VideoQuestions], trackers: Trackers, interrupted: bool) -> int:
+    order = [q.id for item in items for q in item.questions]
     records = [folder.records[q] for q in order if q in folder.records]
     trackers.write("the order of records.jsonl", lambda: folder.settle(order))
     gathered = {"files": provenance.files(records), "workers": plan.executor.machines}
@@ -208,9 +213,9 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _about(plan: Plan, folder: Run, clips: Sequence[Clip], pending: Sequence[Clip]) -> About:
+def _about(plan: Plan, folder: Run, items: Sequence[VideoQuestions], pending: Sequence[VideoQuestions]) -> About:
     remarks = list(plan.model.remarks())
-    if dirty := plan.task.dirty(clips):
+    if dirty := plan.task.dirty(items):
         count = f"{len(dirty)} question{'s' if len(dirty) > 1 else ''}"
         remarks.append(f"{count} can have no right answer, as the data stands ({dirty[0]}).")
     if plan.task.miniature:
@@ -218,10 +223,10 @@ def _about(plan: Plan, folder: Run, clips: Sequence[Clip], pending: Sequence[Cli
     if plan.config.limit is not None:
         remarks.append(f"limit={plan.config.limit}: only the first questions are asked.")
     records = list(folder.records.values())
-    return About(folder.path, plan.task, plan.resolved, clips, pending, records, remarks, plan.group)
+    return About(folder.path, plan.task, plan.resolved, items, pending, records, remarks, plan.group)
 
 
-def _write_manifest(folder: Run, plan: Plan, clips: Sequence[Clip], continuing: bool) -> None:
+def _write_manifest(folder: Run, plan: Plan, items: Sequence[VideoQuestions], continuing: bool) -> None:
     now = {
         "key": folder.key,
         "identity": folder.identity,
@@ -232,7 +237,7 @@ def _write_manifest(folder: Run, plan: Plan, clips: Sequence[Clip], continuing: 
             "root": str(plan.task.root),
             "source": plan.source.kind,
             "revisions": provenance.revisions(plan.task.root),
-            **provenance.data(clips),
+            **provenance.data(items),
         },
         "limit": plan.config.limit,
         "decoder": provenance.decoder(plan.config.video.backend),
@@ -240,9 +245,9 @@ def _write_manifest(folder: Run, plan: Plan, clips: Sequence[Clip], continuing: 
         "config": plan.resolved,
         "hardware": provenance.hardware(),
     }
-    exchanged = {"questions": folder.exchanged(clips)}
+    exchanged = {"questions": folder.exchanged(items)}
     if continuing:
-        exchanged["videos"] = provenance.exchanged(folder.records.values(), clips)
+        exchanged["videos"] = provenance.exchanged(folder.records.values(), items)
     with writing(folder.path):
         if not folder.records:
             (folder.path / "manifest.json").unlink(missing_ok=True)  # of a run that ended before its first answer

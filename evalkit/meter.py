@@ -1,4 +1,4 @@
-"""Host memory of one clip, not inherited from the one before."""
+"""Host memory of one video, not inherited from the one before."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class QuestionEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the prefill of a clip would take, and each of its questions; a question that is bound to fail is its error.
+    """What the prefill of a video would take, and each of its questions; a question that is bound to fail is its error.
     Fields are those of `PrefillCost` and `Reply`, whose numbers they foretell."""
 
     visual_tokens: int
@@ -78,12 +78,12 @@ class Estimator(ABC):
 
     @abstractmethod
     def estimate(self, context: Context, prompts: Sequence[Prompt], decoding: Decoding) -> Estimate:
-        """Of one clip. `context.frames` has a plan and no frames. Raises SampleError where the prefill would."""
+        """Of one video. `context.frames` has a plan and no frames. Raises SampleError where the prefill would."""
 
 
 @dataclass
 class VideoCache:
-    """What `prefill` leaves for the questions of one clip. Subclasses hold the KV store, or merely the frames."""
+    """What `prefill` leaves for the questions of one video. Subclasses hold the KV store, or merely the frames."""
 
     cost: PrefillCost = field(default_factory=PrefillCost)
 
@@ -92,11 +92,11 @@ class VideoCache:
 
 
 class VideoModel(ABC):
-    """Raises `ModelError` for a clip or question it cannot do; that question is marked and the run goes on."""
+    """Raises `ModelError` for a video or question it cannot do; that question is marked and the run goes on."""
 
     @abstractmethod
     def prefill(self, context: Context) -> VideoCache:
-        """Decode, encode, prefill: once a clip. Consumes `context.frames`."""
+        """Decode, encode, prefill: once a video. Consumes `context.frames`."""
 
     @abstractmethod
     def generate(self, cache: VideoCache, prompt: Prompt, decoding: Decoding) -> Reply:
@@ -105,8 +105,8 @@ class VideoModel(ABC):
     def answers(
         self, cache: VideoCache, prompts: Sequence[Prompt], decoding: Decoding
     ) -> Iterator[Reply | SampleError]:
-        """All questions of a clip in order, each as its reply or as the error that costs it. One by one, unless a model
-        has a better way to take several at once."""
+        """All questions of a video in order, each as its reply or as the error that costs it. One by one, unless a
+        model has a better way to take several at once."""
         for prompt in prompts:
             try:
                 yield self.generate(cache, prompt, decoding)

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from evalkit import PACKAGE_ROOT, __version__
-from evalkit.types import Clip, Record
+from evalkit.types import Record, VideoQuestions
 from evalkit.video.identity import identity
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "av", "decord", "pillow", "numpy", "datasets", "flash-attn")
@@ -103,9 +103,9 @@ def decoder(backend: str) -> dict[str, str]:
     return {"backend": backend, "ffmpeg": str(av.ffmpeg_version_info)}
 
 
-def exchanged(records: Iterable[Record], clips: Sequence[Clip]) -> list[str]:
+def exchanged(records: Iterable[Record], items: Sequence[VideoQuestions]) -> list[str]:
     """Names of the videos whose answers were got from another file than is there now."""
-    paths = {clip.video.id: clip.video.path for clip in clips}
+    paths = {item.video.id: item.video.path for item in items}
     read = files(records)
     return sorted(video for video, file in read.items() if video in paths and identity(paths[video]) != file)
 
@@ -128,17 +128,17 @@ def revisions(root: Path) -> dict[str, str]:
     return {str(repo): str(commit) for repo, commit in known.items()} if isinstance(known, dict) else {}
 
 
-def data(clips: Sequence[Clip]) -> dict[str, Any]:
+def data(items: Sequence[VideoQuestions]) -> dict[str, Any]:
     """Fingerprint of the questions as they were read, and of the videos' names and sizes."""
     questions, videos = sha256(), sha256()
-    for clip in clips:
-        size = clip.video.path.stat().st_size if clip.video.path.exists() else -1
-        videos.update(f"{clip.video.id}\0{size}\n".encode())
-        for q in clip.questions:
+    for item in items:
+        size = item.video.path.stat().st_size if item.video.path.exists() else -1
+        videos.update(f"{item.video.id}\0{size}\n".encode())
+        for q in item.questions:
             questions.update(repr((q.id, q.text, q.options, q.gold)).encode())
     return {
-        "questions": sum(len(clip.questions) for clip in clips),
-        "videos": len(clips),
+        "questions": sum(len(item.questions) for item in items),
+        "videos": len(items),
         "questions_sha256": questions.hexdigest(),
         "videos_sha256": videos.hexdigest(),
     }

@@ -17,21 +17,21 @@ from evalkit.sources import Source
 from evalkit.task import Task
 from evalkit.trackers.base import About, Outcome
 from evalkit.trackers.settings import TrackerSettings
-from evalkit.types import Clip, Question, Record
+from evalkit.types import Question, Record, VideoQuestions
 
 
-def load_questions(task: Task, source: Source) -> list[Clip]:
-    """All clips of the task. Grading needs its questions, not its videos, so those may be missing."""
+def load_questions(task: Task, source: Source) -> list[VideoQuestions]:
+    """All videos of the task. Grading needs its questions, not its videos, so those may be missing."""
     source.open(task)
     allowed, task.allow_missing = task.allow_missing, True
     try:
-        return list(task.clips())
+        return list(task.items())
     finally:
         task.allow_missing = allowed
 
 
-def by_id(clips: Sequence[Clip]) -> dict[str, Question]:
-    return {q.id: q for clip in clips for q in clip.questions}
+def by_id(items: Sequence[VideoQuestions]) -> dict[str, Question]:
+    return {q.id: q for item in items for q in item.questions}
 
 
 def exit_code(coverage: float, least: float) -> int:
@@ -58,9 +58,9 @@ class GradedRun:
     tracker: TrackerSettings
     limited: bool = False  # to some of the questions on purpose
 
-    def write(self, results: Path, records: Sequence[Record], clips: Sequence[Clip]) -> float:
+    def write(self, results: Path, records: Sequence[Record], items: Sequence[VideoQuestions]) -> float:
         """Write records, manifest and scores; print the table. Returns the coverage."""
-        order = [q.id for clip in clips for q in clip.questions]
+        order = [q.id for item in items for q in item.questions]
         with Run(results, self.task.name, self.model, self.identity) as run:
             run.records = {r.question: replace(r, run=run.key, model=self.model) for r in records}
             kept = run.settle(order)
@@ -71,7 +71,7 @@ class GradedRun:
             complete = None if self.limited else self.task.expected_questions()
             scores = self.task.summarize(kept, max(len(order), complete or 0))
             trackers = self.tracker.build(results)
-            trackers.start(About(run.path, self.task, self.config, clips, remarks=self.remarks))
+            trackers.start(About(run.path, self.task, self.config, items, remarks=self.remarks))
             for record in kept:
                 trackers.record(record)
             measured = [record for record in kept if record.seconds]  # nothing is known of what imported answers cost

@@ -46,8 +46,8 @@ def rescore(arguments: Arguments) -> int:
     task, source, tracker = (instantiate(config[group], group, plugins) for group in ("task", "source", "tracker"))
     manifest = _manifest(path)
     answered = {record.question for record in records}
-    clips = limited(load_questions(task, source), manifest.get("limit"), answered)
-    questions = by_id(clips)
+    items = limited(load_questions(task, source), manifest.get("limit"), answered)
+    questions = by_id(items)
     _check_golds(path, records, questions)
     if dry_run:
         print(_foretold(task, records, questions))
@@ -68,7 +68,7 @@ def rescore(arguments: Arguments) -> int:
         limited=manifest.get("limit") is not None,
     )
     graded = regrade_all(task, records, questions)
-    coverage = run.write(Path(results) if results else path.parents[2], graded, clips)
+    coverage = run.write(Path(results) if results else path.parents[2], graded, items)
     return exit_code(coverage, float(config.get("min_coverage", 1.0)))
 
 

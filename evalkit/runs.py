@@ -27,7 +27,7 @@ from typing import Any, TextIO
 from filelock import FileLock, Timeout
 
 from evalkit.errors import RunError
-from evalkit.types import Clip, Record
+from evalkit.types import Record, VideoQuestions
 
 _SYNC_EVERY_S = 1.0  # a forced write takes milliseconds, some questions a tenth of a second
 _RECORD_FIELDS = {f.name for f in fields(Record)}
@@ -100,21 +100,21 @@ class Run:
         """Ids of the questions that have a reply. Failed ones are asked again: their cause may be gone."""
         return {question for question, record in self.records.items() if record.status != "failed"}
 
-    def exchanged(self, clips: Iterable[Clip]) -> list[str]:
+    def exchanged(self, items: Iterable[VideoQuestions]) -> list[str]:
         """Ids of the questions that were answered when the data asked something else, or held something else right."""
-        questions = (q for clip in clips for q in clip.questions)
+        questions = (q for item in items for q in item.questions)
         known = ((q, self.records.get(q.id)) for q in questions)
         return [q.id for q, record in known if record and record.question_sha256 not in ("", q.digest())]
 
-    def pending(self, clips: Iterable[Clip]) -> list[Clip]:
-        """The clips that have something left to ask, with only those questions."""
-        clips = list(clips)
-        done = self.answered() - set(self.exchanged(clips))
+    def pending(self, items: Iterable[VideoQuestions]) -> list[VideoQuestions]:
+        """The videos that have something left to ask, with only those questions."""
+        items = list(items)
+        done = self.answered() - set(self.exchanged(items))
         left = []
-        for clip in clips:
-            questions = tuple(q for q in clip.questions if q.id not in done)
+        for item in items:
+            questions = tuple(q for q in item.questions if q.id not in done)
             if questions:
-                left.append(Clip(clip.video, questions, clip.cluster, clip.meta))
+                left.append(VideoQuestions(item.video, questions, item.cluster, item.meta))
         return left
 
     def append(self, record: Record) -> None:

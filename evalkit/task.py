@@ -18,10 +18,21 @@ from evalkit.errors import ConfigError, DataError, suggest
 from evalkit.scoring.grade import Grader, gold_problem
 from evalkit.scoring.summary import Mean, Scores, summarize
 from evalkit.scoring.units import EACH, Unit
-from evalkit.types import Clip, Context, Cue, Decoding, FramePlan, FrameStream, Grade, Prompt, Question, Record
+from evalkit.types import (
+    Context,
+    Cue,
+    Decoding,
+    FramePlan,
+    FrameStream,
+    Grade,
+    Prompt,
+    Question,
+    Record,
+    VideoQuestions,
+)
 
-PromptText = Callable[[Clip, Question, FramePlan], str]
-Cues = Callable[[Clip, FramePlan], tuple[Cue, ...]]
+PromptText = Callable[[VideoQuestions, Question, FramePlan], str]
+Cues = Callable[[VideoQuestions, FramePlan], tuple[Cue, ...]]
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,7 @@ class Protocol:
 
     `prompt` gives the user text that follows the video; it sees the frames that will be read, because some benchmarks
     show only the subtitles that coincide with them. `cues` are subtitles that stand between the frames and are
-    therefore shared by all questions of the clip. `source` says where this protocol is defined.
+    therefore shared by all questions of the video. `source` says where this protocol is defined.
     """
 
     source: str
@@ -117,8 +128,8 @@ class Task(ABC):
     # What a benchmark says of itself -----------------------------------------------------------------------------
 
     @abstractmethod
-    def load(self, root: Path) -> Iterable[Clip]:
-        """Read the split below `root`, in the hub's layout or the official one. Clips of the same video and the same
+    def load(self, root: Path) -> Iterable[VideoQuestions]:
+        """Read the split below `root`, in the hub's layout or the official one. Videos of the same video and the same
         shared context may come in pieces; they are merged. Raises DataError naming file, row and column."""
 
     def make_miniature(self, root: Path) -> None:
@@ -136,20 +147,20 @@ class Task(ABC):
     def rules(self) -> Protocol:
         return self.available_protocols()[self.protocol]
 
-    def clips(self) -> Iterator[Clip]:
+    def items(self) -> Iterator[VideoQuestions]:
         """Each video once, with all its questions. Raises DataError when the copy is short, unless allow_missing."""
-        clips = merge_clips(self.load(self.root))
-        self._check_complete(clips)
-        yield from clips
+        items = merge_by_video(self.load(self.root))
+        self._check_complete(items)
+        yield from items
 
-    def context(self, clip: Clip, frames: FrameStream) -> Context:
-        """What all questions of the clip share."""
-        cues = self.rules.cues(clip, frames.plan) if self.rules.cues else ()
-        return Context(clip.video, frames, self.rules.system, cues)
+    def context(self, item: VideoQuestions, frames: FrameStream) -> Context:
+        """What all questions of the video share."""
+        cues = self.rules.cues(item, frames.plan) if self.rules.cues else ()
+        return Context(item.video, frames, self.rules.system, cues)
 
-    def prompt(self, clip: Clip, question: Question, plan: FramePlan) -> Prompt:
+    def prompt(self, item: VideoQuestions, question: Question, plan: FramePlan) -> Prompt:
         """What is asked of this question, byte for byte as the protocol has it."""
-        text = self.rules.prompt(clip, question, plan)
+        text = self.rules.prompt(item, question, plan)
         return Prompt(text, self.rules.answer_prefix, question.id, question.text)
 
     def grade(self, question: Question, reply: str) -> Grade:
@@ -175,41 +186,41 @@ class Task(ABC):
         counts = () if self.miniature else self.splits[self.split].questions
         return max(counts) if counts else None
 
-    def dirty(self, clips: Sequence[Clip]) -> list[str]:
+    def dirty(self, items: Sequence[VideoQuestions]) -> list[str]:
         """`id: why` of the questions that no reply could answer rightly. A few benchmarks have some."""
-        questions = (q for clip in clips for q in clip.questions)
+        questions = (q for item in items for q in item.questions)
         return [f"{q.id}: {why}" for q in questions if (why := gold_problem(self.rules.grader, q))]
 
-    def _check_complete(self, clips: Sequence[Clip]) -> None:
+    def _check_complete(self, items: Sequence[VideoQuestions]) -> None:
         name = f"{self.benchmark} ({self.split})"
-        if not clips:
+        if not items:
             raise DataError(f"{name} has no questions below {self.root}.")
-        _check_unique(self.benchmark, clips)
-        found = sum(len(clip.questions) for clip in clips)
-        dirty = self.dirty(clips)
+        _check_unique(self.benchmark, items)
+        found = sum(len(item.questions) for item in items)
+        dirty = self.dirty(items)
         if len(dirty) > max(1, _DIRTY * found):
             raise DataError(f"{name}: {len(dirty)} of {found} questions can have no right answer.{_listed(dirty)}")
         if self.allow_missing or self.miniature:
             return
-        self._check_units(clips)
+        self._check_units(items)
         counts = self.splits[self.split].questions
         if counts and found not in counts:
             raise DataError(
                 f"{name}: {found} questions below {self.root}, a complete copy has {' or '.join(map(str, counts))}. "
                 f"{self.remedy} Or set task.allow_missing=true to evaluate what is there (the coverage will say so)."
             )
-        missing = sorted({str(clip.video.path) for clip in clips if not clip.video.path.exists()})
+        missing = sorted({str(item.video.path) for item in items if not item.video.path.exists()})
         if missing:
-            videos = len({clip.video.path for clip in clips})
+            videos = len({item.video.path for item in items})
             raise DataError(
                 f"{name}: {len(missing)} of {videos} videos are missing:{_listed(missing)}\n{self.remedy} Or set "
                 "task.allow_missing=true to go on (their questions are marked and lower the coverage)."
             )
 
-    def _check_units(self, clips: Sequence[Clip]) -> None:
+    def _check_units(self, items: Sequence[VideoQuestions]) -> None:
         """Questions that are scored together have to say so, and all be there."""
         size = self.rules.unit.size
-        sizes = Counter(q.unit for clip in clips for q in clip.questions)
+        sizes = Counter(q.unit for item in items for q in item.questions)
         broken = [f"{unit}: {count} of {size}" for unit, count in sizes.items() if count != size]
         if size > 1 and broken:
             raise DataError(
@@ -226,22 +237,24 @@ def _listed(lines: Sequence[str], shown: int = 5) -> str:
     return "".join(f"\n  {line}" for line in lines[:shown]) + ("\n  ..." if len(lines) > shown else "")
 
 
-def merge_clips(clips: Iterable[Clip]) -> list[Clip]:
-    """One clip for each video (and crop, and shared context), in order of first appearance, questions in order."""
-    merged: dict[tuple[object, ...], list[Clip]] = {}
-    for clip in clips:
-        video = clip.video
-        merged.setdefault((video.path, video.start_s, video.end_s, clip.meta.get("context")), []).append(clip)
+def merge_by_video(items: Iterable[VideoQuestions]) -> list[VideoQuestions]:
+    """One video for each video (and crop, and shared context), in order of first appearance, questions in order."""
+    merged: dict[tuple[object, ...], list[VideoQuestions]] = {}
+    for item in items:
+        video = item.video
+        merged.setdefault((video.path, video.start_s, video.end_s, item.meta.get("context")), []).append(item)
     return [
-        Clip(parts[0].video, tuple(q for part in parts for q in part.questions), parts[0].cluster, parts[0].meta)
+        VideoQuestions(
+            parts[0].video, tuple(q for part in parts for q in part.questions), parts[0].cluster, parts[0].meta
+        )
         for parts in merged.values()
     ]
 
 
-def _check_unique(benchmark: str, clips: Sequence[Clip]) -> None:
+def _check_unique(benchmark: str, items: Sequence[VideoQuestions]) -> None:
     seen: set[str] = set()
-    for clip in clips:
-        for question in clip.questions:
+    for item in items:
+        for question in item.questions:
             if question.id in seen:
-                raise DataError(f'{benchmark}: two questions have the id "{question.id}" (video {clip.video.path}).')
+                raise DataError(f'{benchmark}: two questions have the id "{question.id}" (video {item.video.path}).')
             seen.add(question.id)

@@ -1,4 +1,4 @@
-"""The nouns. A task gives clips (a video and its questions); frames are read; a model replies; replies are graded;
+"""The nouns. A task gives videos (a video and its questions); frames are read; a model replies; replies are graded;
 each becomes one record.
 
 Plain frozen dataclasses, no behaviour beyond what keeps them well-formed. Times are seconds (`_s`), sizes bytes
@@ -23,7 +23,7 @@ Gold = str | tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Splice:
+class Composite:
     """A video put together for one question: `frames` frames of a longer one, as the sampling rule `rule` picks them,
     and `image` as one more frame behind the share `depth` of them. It is read whole, at one frame a second."""
 
@@ -45,7 +45,7 @@ class Video:
     duration_s: float | None = None
     subtitles: Path | None = None
     fps: float | None = None
-    splice: Splice | None = None
+    composite: Composite | None = None
 
     def __post_init__(self) -> None:
         length = self.duration_s
@@ -76,7 +76,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class VideoQuestions:
     """What shares one prefill: a video, all its questions, and the system text and subtitles they have in common.
     `cluster` is the unit that intervals resample (the video; VNBench: the haystack)."""
 
@@ -155,7 +155,7 @@ class Cue:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What all questions of a clip share, in the order the model reads it: system text, then frames with cues."""
+    """What all questions of a video share, in the order the model reads it: system text, then frames with cues."""
 
     video: Video
     frames: FrameStream
@@ -165,7 +165,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What differs between the questions of a clip: the user text that follows the video, and the words already put
+    """What differs between the questions of a video: the user text that follows the video, and the words already put
     into the assistant's mouth (`Best Option: (`). `question_id` and `question` let a relevance method look a question
     up or read it without its options."""
 
@@ -187,7 +187,7 @@ class Decoding:
 
 @dataclass(slots=True)
 class PrefillCost:
-    """What a clip's prefill took. Shared by its questions."""
+    """What a video's prefill took. Shared by its questions."""
 
     frames: int = 0
     visual_tokens: int = 0

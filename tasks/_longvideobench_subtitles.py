@@ -21,7 +21,7 @@ SHORTEST_S = 1.0
 
 
 class Line(NamedTuple):
-    """Seconds into the clip; negative before it begins."""
+    """Seconds into the video; negative before it begins."""
 
     start_s: float
     end_s: float
@@ -30,7 +30,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Subtitles:
-    """A clip's subtitle file. Its times are those of the video the clip was cut from, `offset_s` into it."""
+    """A video's subtitle file. Its times are those of the video the video was cut from, `offset_s` into it."""
 
     path: Path
     offset_s: float
@@ -53,7 +53,7 @@ def read_lines(subtitles: Subtitles) -> tuple[Line, ...]:
 def _line(row: dict[str, Any], subtitles: Subtitles) -> Line:
     if "timestamp" in row:
         start, end = row["timestamp"]
-        if not isinstance(end, float):  # an end that is missing, or a whole number, is the end of the clip
+        if not isinstance(end, float):  # an end that is missing, or a whole number, is the end of the video
             end = subtitles.duration_s
         text = row["text"]
     else:

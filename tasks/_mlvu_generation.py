@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from evalkit.scoring.grade import Judged
 from evalkit.scoring.judge_replies import read_scores
-from evalkit.types import Clip, FramePlan, Grade, Question
+from evalkit.types import FramePlan, Grade, Question, VideoQuestions
 
 if TYPE_CHECKING:
     from evalkit.scoring.judge import Judge, Messages
@@ -77,7 +77,7 @@ Score 5: Completely accurate with no errors or contradictions; presentation is c
 _ASK = "Please score the respondent's answer according to the steps in the Instructions. You must end with a JSON dict to store the scores."  # noqa: E501
 
 
-def prompt(clip: Clip, q: Question, plan: FramePlan) -> str:
+def prompt(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return q.text
 
 

@@ -19,7 +19,7 @@ from evalkit.scoring.grade import Span
 from evalkit.scoring.summary import Mean, Scores, summarize
 from evalkit.tables import Row, read_table
 from evalkit.task import HubData, Protocol, Split, Task
-from evalkit.types import Clip, Decoding, FramePlan, Question, Record, Video
+from evalkit.types import Decoding, FramePlan, Question, Record, Video, VideoQuestions
 
 from ._shared import first_existing
 
@@ -49,15 +49,15 @@ _PINPOINT = (
 )
 
 
-def _find(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _find(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return _FIND.format(q.text)
 
 
-def _timesuite(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _timesuite(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return "You are given a video from the charades dataset. " + _FIND.format(q.text.strip("."))
 
 
-def _time_r1(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _time_r1(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return _PINPOINT.format(q.text)
 
 
@@ -122,7 +122,7 @@ class CharadesSTA(Task):
         ),
     }
 
-    def load(self, root: Path) -> Iterator[Clip]:
+    def load(self, root: Path) -> Iterator[VideoQuestions]:
         durations = _durations(root, self.split)
         seen: dict[str, int] = {}
         for row in _rows(root, self.split):
@@ -224,7 +224,7 @@ def _numbers(row: Row, column: str, values: Sequence[Any]) -> list[float]:
         raise row.error(column, f"expected numbers, found {values!r}") from None
 
 
-def _clip(row: Row, root: Path, id: str, duration_s: float | None) -> Clip:
+def _clip(row: Row, root: Path, id: str, duration_s: float | None) -> VideoQuestions:
     gold = _span(row)
     meta = {} if duration_s is None else {"duration_s": float(duration_s)}
     groups = {"gold_length": (_length(gold[1] - gold[0]),)}
@@ -233,7 +233,7 @@ def _clip(row: Row, root: Path, id: str, duration_s: float | None) -> Clip:
     video = row.text("video").removesuffix(".mp4")
     path = first_existing(*(root / folder / f"{video}.mp4" for folder in _FOLDERS), root / f"{video}.mp4")
     question = Question(id, row.text("caption"), gold=gold, groups=groups, meta=meta)
-    return Clip(Video(video, path, duration_s=duration_s), (question,))
+    return VideoQuestions(Video(video, path, duration_s=duration_s), (question,))
 
 
 def _span(row: Row) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from evalkit.scoring.grade import Choice
 from evalkit.scoring.summary import Mean
 from evalkit.tables import Row, read_table
 from evalkit.task import HubData, Protocol, Split, Task
-from evalkit.types import Clip, Context, Cue, Decoding, FramePlan, FrameStream, Grade, Question, Record, Video
+from evalkit.types import Context, Cue, Decoding, FramePlan, FrameStream, Grade, Question, Record, Video, VideoQuestions
 
 from ._longvideobench_subtitles import Subtitles, interleave, read_lines, spread
 from ._shared import LETTERS, dotted, first_existing
@@ -30,17 +30,17 @@ SHOWN = {"none": "no subtitles", "interleaved": "interleaved subtitles", "text":
 """The ways to show subtitles, as metrics name them."""
 
 
-def _official(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _official(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return f"Question: {q.text}\n{dotted(q.options)}\n{_DIRECTLY}"
 
 
-def _lmms_eval(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _lmms_eval(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return f"{q.text}\n{dotted(q.options)}\n{_DIRECTLY}\n"
 
 
-def _videochat_flash(clip: Clip, q: Question, plan: FramePlan) -> str:
-    times_s = spread(_subtitles(clip).duration_s, most=512)  # its own times, whatever frames the model reads
-    lines = "\n".join(cue.text for cue in interleave(read_lines(_subtitles(clip)), times_s))
+def _videochat_flash(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
+    times_s = spread(_subtitles(item).duration_s, most=512)  # its own times, whatever frames the model reads
+    lines = "\n".join(cue.text for cue in interleave(read_lines(_subtitles(item)), times_s))
     options = "\n".join(f"({letter}). {option}" for letter, option in zip(LETTERS, q.options, strict=False))
     return (
         f" This video's subtitles are listed below: \n{lines}.\n Select the best answer to the following "
@@ -49,12 +49,12 @@ def _videochat_flash(clip: Clip, q: Question, plan: FramePlan) -> str:
     )
 
 
-def _cues(clip: Clip, plan: FramePlan) -> tuple[Cue, ...]:
-    return interleave(read_lines(_subtitles(clip)), plan.times_s)
+def _cues(item: VideoQuestions, plan: FramePlan) -> tuple[Cue, ...]:
+    return interleave(read_lines(_subtitles(item)), plan.times_s)
 
 
-def _subtitles(clip: Clip) -> Subtitles:
-    subtitles = clip.meta["context"]
+def _subtitles(item: VideoQuestions) -> Subtitles:
+    subtitles = item.meta["context"]
     assert isinstance(subtitles, Subtitles)
     return subtitles
 
@@ -155,18 +155,18 @@ class LongVideoBench(Task):
     def _mode(self, protocol: str) -> str:
         return self.subtitles if self.subtitles and protocol == self.protocol else self.modes[protocol][0]
 
-    def load(self, root: Path) -> Iterator[Clip]:
+    def load(self, root: Path) -> Iterator[VideoQuestions]:
         for row in _rows(root, self.split):
             yield _clip(row, root, hidden=self.splits[self.split].hidden)
 
-    def clips(self) -> Iterator[Clip]:
-        clips = list(super().clips())
+    def items(self) -> Iterator[VideoQuestions]:
+        items = list(super().items())
         if self.subtitles != "none" and not self.allow_missing:
-            self._check_subtitles(clips)
-        yield from clips
+            self._check_subtitles(items)
+        yield from items
 
-    def _check_subtitles(self, clips: Sequence[Clip]) -> None:
-        missing = sorted({str(clip.video.subtitles) for clip in clips if not _subtitles(clip).path.is_file()})
+    def _check_subtitles(self, items: Sequence[VideoQuestions]) -> None:
+        missing = sorted({str(item.video.subtitles) for item in items if not _subtitles(item).path.is_file()})
         if missing:
             raise DataError(
                 f"{self.benchmark} ({self.split}): {len(missing)} subtitle files are missing, {missing[0]} among them. "
@@ -174,10 +174,10 @@ class LongVideoBench(Task):
                 "task.allow_missing=true to go on (the questions are marked and lower the coverage)."
             )
 
-    def context(self, clip: Clip, frames: FrameStream) -> Context:
+    def context(self, item: VideoQuestions, frames: FrameStream) -> Context:
         if self.subtitles != "none":
-            read_lines(_subtitles(clip))  # subtitles that cannot be read cost the clip, before anything is prefilled
-        return super().context(clip, frames)
+            read_lines(_subtitles(item))  # subtitles that cannot be read cost the video, before anything is prefilled
+        return super().context(item, frames)
 
     def submission(self, records: Sequence[Record]) -> dict[str, str]:
         """Of the test split: replies as lmms-eval writes them for the leaderboard, and the letters read from them."""
@@ -210,7 +210,7 @@ def _rows(root: Path, split: str) -> list[Row]:
     return [row for table in tables for row in read_table(table)]
 
 
-def _clip(row: Row, root: Path, hidden: bool) -> Clip:
+def _clip(row: Row, root: Path, hidden: bool) -> VideoQuestions:
     options = _options(row)
     category = row.text("question_category")
     question = Question(
@@ -234,7 +234,7 @@ def _clip(row: Row, root: Path, hidden: bool) -> Clip:
     name = row.text("video_path")
     path = first_existing(root / "videos" / name, root / name)
     video = Video(row.text("video_id"), path, duration_s=subtitles.duration_s, subtitles=subtitles.path)
-    return Clip(video, (question,), meta={"context": subtitles})
+    return VideoQuestions(video, (question,), meta={"context": subtitles})
 
 
 def _options(row: Row) -> tuple[str, ...]:

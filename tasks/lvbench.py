@@ -18,7 +18,7 @@ from evalkit.errors import DataError
 from evalkit.scoring.grade import Choice
 from evalkit.tables import Row, read_table
 from evalkit.task import HubData, Protocol, Split, Task
-from evalkit.types import Clip, Decoding, FramePlan, Question, Record, Video
+from evalkit.types import Decoding, FramePlan, Question, Record, Video, VideoQuestions
 
 from ._inlined import inlined, split_inlined, verbatim
 from ._nested import parts
@@ -37,15 +37,15 @@ _TIME = re.compile(r"(\d+):(\d\d)-(\d+):(\d\d)")
 _LETTER_ONLY = "Answer with the option's letter from the given choices directly."
 
 
-def _official(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _official(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return inlined(q)
 
 
-def _lmms_eval(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _lmms_eval(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return f"{inlined(q)}\nAnswer the question with the option letter"
 
 
-def _lettered_twice(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _lettered_twice(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     """`A. (A) red`: these copies keep the letters in the options and the code adds its own."""
     twice = dotted([f"({letter}) {option}" for letter, option in zip(LETTERS, q.options, strict=False)])
     return f"{q.text}\n{twice}\n{_LETTER_ONLY}"
@@ -96,7 +96,7 @@ class LVBench(Task):
 
         write(root)
 
-    def load(self, root: Path) -> Iterator[Clip]:
+    def load(self, root: Path) -> Iterator[VideoQuestions]:
         nested = first_existing(*(root / folder / f"{_NESTED}{gz}" for folder in ("", "data") for gz in ("", ".gz")))
         if nested.exists():
             for row in read_table(nested):
@@ -136,7 +136,7 @@ def _flat_tables(root: Path) -> list[Path]:
     return []
 
 
-def _from_nested(row: Row, root: Path) -> Clip:
+def _from_nested(row: Row, root: Path) -> VideoQuestions:
     key, kind = row.text("key"), row.text("type")
     questions = []
     for qa in parts(row, "qa"):
@@ -145,10 +145,10 @@ def _from_nested(row: Row, root: Path) -> Clip:
         questions.append(Question(str(qa["uid"]), text, options, _letter(qa, options), "", _groups(qa, kind), meta))
     minutes = (row.get("video_info") or {}).get("duration_minutes")
     video = Video(key, _video_path(root, key), duration_s=60.0 * minutes if minutes else None)
-    return Clip(video, tuple(questions))
+    return VideoQuestions(video, tuple(questions))
 
 
-def _from_flat(row: Row, root: Path, number: str) -> Clip:
+def _from_flat(row: Row, root: Path, number: str) -> VideoQuestions:
     """A row of lmms-eval's copy (`video_path`, options in the question or beside it, a letter) or of Video-XL-2's and
     VideoChat-Flash's (`video`, `candidates` with their letters, the right candidate as answer). `number`: its id where
     it has none."""
@@ -164,7 +164,7 @@ def _from_flat(row: Row, root: Path, number: str) -> Clip:
         meta = verbatim(row, text, options)
     id, groups = str(row.get("uid", number)), _groups(row, row.get("type", ""))
     question = Question(id, text, options, _letter(row, options), groups=groups, meta=meta)
-    return Clip(Video(key, _video_path(root, key, root / name)), (question,))
+    return VideoQuestions(Video(key, _video_path(root, key, root / name)), (question,))
 
 
 def _unlettered(row: Row) -> tuple[str, ...]:

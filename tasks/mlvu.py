@@ -19,7 +19,7 @@ from evalkit.scoring.grade import Choice
 from evalkit.scoring.summary import Mean
 from evalkit.tables import Row, read_table
 from evalkit.task import HubData, Protocol, Split, Task
-from evalkit.types import Clip, Decoding, FramePlan, Question, Record, Video
+from evalkit.types import Decoding, FramePlan, Question, Record, Video, VideoQuestions
 
 from . import _mlvu_generation as generation
 from ._inlined import inlined, split_inlined, verbatim
@@ -55,24 +55,24 @@ _SYSTEM = (
 _M_AVG, _OVERALL = Mean("M-Avg", over="task"), Mean("overall")
 
 
-def _official(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _official(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return f"Question: {q.text}\nOptions:\n{parenthesised(q.options)}\nOnly give the best option."
 
 
-def _lmms_eval(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _lmms_eval(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return f"{inlined(q)}\nOnly give the best option.\nBest option: ("
 
 
-def _lmms_eval_test(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _lmms_eval_test(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     """No word of what to do with the options: none is configured for this split."""
     return inlined(q)
 
 
-def _video_xl_2(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _video_xl_2(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return f"\n{inlined(q)}\nOnly give the best option.\n\nBest option: ("
 
 
-def _videochat_flash(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _videochat_flash(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     directly = "Answer with the option's letter from the given choices directly."
     return f"Question:{q.text}\nOption:\n{parenthesised(q.options)}\n{directly}"
 
@@ -164,7 +164,7 @@ class MLVU(Task):
 
         write(root)
 
-    def load(self, root: Path) -> Iterator[Clip]:
+    def load(self, root: Path) -> Iterator[VideoQuestions]:
         if tables := _hub_tables(root) if self.split in _HUB_SPLITS else []:
             rows = [row for table in tables for row in read_table(table)]
             for id, row in zip(_hub_ids(rows, self.split), rows, strict=True):
@@ -210,7 +210,7 @@ def _official_file(root: Path, stem: str, split: str) -> Path:
     return path
 
 
-def _from_official(row: Row, root: Path, stem: str) -> Clip:
+def _from_official(row: Row, root: Path, stem: str) -> VideoQuestions:
     name, id = row.text("video"), row.get("question_id") or f"{stem}-{row.number - 1}"
     question = _open(row, id, stem) if stem in _GENERATION else _choice(row, id)
     duration_s = row.get("duration")
@@ -218,7 +218,9 @@ def _from_official(row: Row, root: Path, stem: str) -> Clip:
         question = replace(question, groups={**question.groups, "length": (_length(row, duration_s),)})
     places = [base / "video" / folder / name for base in _bases(root) for folder in (stem, "", "video")]
     video_id = name if stem.startswith("test") else f"{stem}/{name}"
-    return Clip(Video(video_id, first_existing(*places, root / name), duration_s=duration_s), (question,), cluster=name)
+    return VideoQuestions(
+        Video(video_id, first_existing(*places, root / name), duration_s=duration_s), (question,), cluster=name
+    )
 
 
 def _choice(row: Row, id: str) -> Question:
@@ -261,7 +263,7 @@ def _hub_ids(rows: Sequence[Row], split: str) -> list[str]:
     return ids if all(ids) and len(set(ids)) == len(ids) else [f"{split}-{number}" for number in range(len(rows))]
 
 
-def _from_hub(row: Row, id: str, root: Path) -> Clip:
+def _from_hub(row: Row, id: str, root: Path) -> VideoQuestions:
     name, answer = row.text("video_name"), row.text("answer")
     meta = {}
     if "\n(A)" in row.text("question") or "candidates" not in row.values:
@@ -272,4 +274,4 @@ def _from_hub(row: Row, id: str, root: Path) -> Clip:
     gold = answer if answer in tuple(LETTERS) else letter_of(options, answer) or answer
     task = _TASKS.get(row.text("task_type"), row.text("task_type"))
     question = Question(id, text, options, gold, groups=_groups(task), meta=meta)
-    return Clip(Video(name, first_existing(root / name, root / "video" / name)), (question,), cluster=name)
+    return VideoQuestions(Video(name, first_existing(root / name, root / "video" / name)), (question,), cluster=name)

@@ -18,7 +18,7 @@ from evalkit.scoring.grade import Choice
 from evalkit.scoring.summary import Mean
 from evalkit.tables import Row, read_table
 from evalkit.task import HubData, Protocol, Split, Task
-from evalkit.types import Clip, Decoding, FramePlan, Grade, Question, Video
+from evalkit.types import Decoding, FramePlan, Grade, Question, Video, VideoQuestions
 
 from ._shared import LETTERS, first_existing, letter_of, parenthesised
 
@@ -66,11 +66,11 @@ _SYSTEM = (
 )
 
 
-def _official(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _official(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return f"Question: {q.text}\nOptions:\n{parenthesised(q.options)}".rstrip() + "\nOnly give the best option."
 
 
-def _lmms_eval(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _lmms_eval(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return f"Question:{q.text}\nOption:\n{parenthesised(q.options)}\nOnly give the best option.\n"
 
 
@@ -139,7 +139,7 @@ class MVBench(Task):
 
         write(root, {task: place.whole for task, place in PLACES.items()})
 
-    def load(self, root: Path) -> Iterator[Clip]:
+    def load(self, root: Path) -> Iterator[VideoQuestions]:
         if not (root / "json").is_dir() and not any(root.glob("action_sequence/**/*.parquet")):
             raise DataError(f"{root} holds no MVBench: expected json/action_sequence.json ... or <task>/*.parquet.")
         for task in PLACES:
@@ -152,7 +152,7 @@ def _rows(root: Path, task: str) -> list[Row]:
     return [row for table in tables or [root / "json" / f"{task}.json"] for row in read_table(table)]
 
 
-def _clip(row: Row, root: Path, task: str, id: str) -> Clip:
+def _clip(row: Row, root: Path, task: str, id: str) -> VideoQuestions:
     options, answer = row.texts("candidates"), row.text("answer")
     question = Question(
         id=id,
@@ -162,7 +162,7 @@ def _clip(row: Row, root: Path, task: str, id: str) -> Clip:
         groups={"task": (task,)},
     )
     video = _video(row, root, PLACES[task])
-    return Clip(video, (question,), cluster=f"{PLACES[task].whole}/{row.text('video')}")
+    return VideoQuestions(video, (question,), cluster=f"{PLACES[task].whole}/{row.text('video')}")
 
 
 def _video(row: Row, root: Path, place: _Place) -> Video:

@@ -17,7 +17,7 @@ from evalkit.scoring.grade import Choice
 from evalkit.scoring.summary import Mean
 from evalkit.tables import Row, read_table
 from evalkit.task import HubData, Protocol, Split, Task
-from evalkit.types import Clip, Decoding, FramePlan, Question, Video
+from evalkit.types import Decoding, FramePlan, Question, Video, VideoQuestions
 
 from ._shared import LETTERS, dotted, first_existing
 
@@ -30,12 +30,12 @@ _METRICS = (
 _GRADER = Choice("nextqa", letters="ABCDE")  # a reply without a letter draws one
 
 
-def _lmms_eval(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _lmms_eval(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return f"{q.text.strip()}\n{dotted([option.strip() for option in q.options])}"
 
 
-def _llava_video(clip: Clip, q: Question, plan: FramePlan) -> str:
-    return f"{_lmms_eval(clip, q, plan)}\nAnswer with the option's letter from the given choices directly."
+def _llava_video(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
+    return f"{_lmms_eval(item, q, plan)}\nAnswer with the option's letter from the given choices directly."
 
 
 @dataclass
@@ -79,7 +79,7 @@ class NExTQA(Task):
 
         write(root)
 
-    def load(self, root: Path) -> Iterator[Clip]:
+    def load(self, root: Path) -> Iterator[VideoQuestions]:
         tables = sorted(root.glob(f"MC/{self.split}-*.parquet"))
         csv = first_existing(root / f"{self.split}.csv", root / "dataset" / "nextqa" / f"{self.split}.csv")
         if not tables and not csv.exists():
@@ -103,7 +103,7 @@ def _video_folders(path: Path) -> dict[str, str]:
     return {str(video): str(place) for video, place in folders.items()}
 
 
-def _clip(row: Row, root: Path, folders: dict[str, str]) -> Clip:
+def _clip(row: Row, root: Path, folders: dict[str, str]) -> VideoQuestions:
     video, kind = str(row["video"]), row.text("type")
     if kind[:1] not in _FAMILIES:
         raise row.error("type", f"expected C., T. or D., found {kind!r}")
@@ -116,7 +116,7 @@ def _clip(row: Row, root: Path, folders: dict[str, str]) -> Clip:
         groups={"family": (_FAMILIES[kind[0]],), "type": ("TN" if kind == "TP" else kind,)},
     )
     places = (root / "NExTVideo" / f"{name}.mp4" for name in (folders.get(video, video), video))
-    return Clip(Video(video, first_existing(*places)), (question,))
+    return VideoQuestions(Video(video, first_existing(*places)), (question,))
 
 
 def _gold(row: Row) -> str:

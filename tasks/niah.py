@@ -23,7 +23,7 @@ from evalkit.scoring.extract import extractor
 from evalkit.scoring.grade import Choice
 from evalkit.scoring.summary import Mean
 from evalkit.task import HubData, Protocol, Split, Task
-from evalkit.types import Clip, Decoding, FramePlan, Grade, Question, Record, Splice, Video
+from evalkit.types import Composite, Decoding, FramePlan, Grade, Question, Record, Video, VideoQuestions
 
 from ._niah_needles import Needle, read_needles
 
@@ -54,11 +54,11 @@ GRIDS = {
 _MINIATURE = (4, 8, 16, 32), (0.0, 0.5, 1.0)
 
 
-def _verbatim(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _verbatim(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return q.text
 
 
-def _video_xl(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _video_xl(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return f"Question: {q.text}\nAnswer: "
 
 
@@ -171,16 +171,16 @@ class NIAH(Task):
 
         write(root)
 
-    def load(self, root: Path) -> Iterator[Clip]:
+    def load(self, root: Path) -> Iterator[VideoQuestions]:
         needles, haystack = read_needles(root), self._haystack(root)
         self._check_answers(needles, root)
         for frames in self.grid.frames:
             for depth in self.grid.depths:
                 for needle in needles:
-                    splice = Splice(self.grid.rule, frames, needle.image, depth)
-                    yield _clip(haystack, splice, f"{frames}-{depth:g}", needle)
+                    composite = Composite(self.grid.rule, frames, needle.image, depth)
+                    yield _clip(haystack, composite, f"{frames}-{depth:g}", needle)
             for needle in needles if self.control else ():
-                yield _clip(haystack, Splice(self.grid.rule, frames), f"{frames}-none", needle)
+                yield _clip(haystack, Composite(self.grid.rule, frames), f"{frames}-none", needle)
 
     def _check_answers(self, needles: Sequence[Needle], root: Path) -> None:
         words = [needle.answer for needle in needles if len(needle.answer) > 1]
@@ -225,18 +225,18 @@ _HAYSTACKS = ("haystack*", "haystack_videos/*", "data/haystack_videos/*", "data/
 _SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 
 
-def _clip(haystack: Path, splice: Splice, cell: str, needle: Needle) -> Clip:
-    """One needle in one cell. The questions of a column's controls share a clip, as they share all frames."""
-    inserted = splice.image is not None
+def _clip(haystack: Path, composite: Composite, cell: str, needle: Needle) -> VideoQuestions:
+    """One needle in one cell. The questions of a column's controls share a video, as they share all frames."""
+    inserted = composite.image is not None
     place = f"{haystack.stem}/{cell}/{needle.id}" if inserted else f"{haystack.stem}/{cell}"
-    depth = f"{splice.depth:g}" if inserted else CONTROL
+    depth = f"{composite.depth:g}" if inserted else CONTROL
     groups = {
-        "frames": (str(splice.frames),),
+        "frames": (str(composite.frames),),
         "depth": (depth,),
-        "cell": (f"{splice.frames} frames, {depth}",),
+        "cell": (f"{composite.frames} frames, {depth}",),
         "question": (needle.id,),
         "needle": ("inserted" if inserted else "absent",),
     }
     question = Question(f"{cell}-{needle.id}", needle.question, gold=needle.answer, groups=groups)
     cluster = needle.id if inserted else place
-    return Clip(Video(place, haystack, splice=splice), (question,), cluster, meta={"context": place})
+    return VideoQuestions(Video(place, haystack, composite=composite), (question,), cluster, meta={"context": place})

@@ -19,7 +19,7 @@ from evalkit.scoring.summary import Mean
 from evalkit.scoring.units import EACH, all_of
 from evalkit.tables import Row, read_table
 from evalkit.task import HubData, PromptText, Protocol, Split, Task
-from evalkit.types import Clip, Context, Decoding, FramePlan, FrameStream, Question, Video
+from evalkit.types import Context, Decoding, FramePlan, FrameStream, Question, Video, VideoQuestions
 
 from ._judge import JudgeConfig
 from ._shared import first_existing
@@ -48,33 +48,33 @@ def _step_by_step(q: Question) -> str:
     )
 
 
-def _subtitles(clip: Clip, plan: FramePlan) -> str:
+def _subtitles(item: VideoQuestions, plan: FramePlan) -> str:
     """The lines spoken while one of the frames was taken that the model really reads."""
     said = "No subtitles available"
-    if (path := _srt(clip)) is not None:
+    if (path := _srt(item)) is not None:
         said = "\n".join(line.text for line in spoken(read_srt(path), plan))
     return f"This video's subtitles are listed below: \n{said}\n"
 
 
-def _srt(clip: Clip) -> Path | None:
-    path = clip.video.subtitles
+def _srt(item: VideoQuestions) -> Path | None:
+    path = item.video.subtitles
     return path if path is not None and path.is_file() else None
 
 
-def _direct(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _direct(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return _head(q, "video") + _directly(q)
 
 
-def _direct_subtitles(clip: Clip, q: Question, plan: FramePlan) -> str:
-    return _subtitles(clip, plan) + _head(q, "video and the subtitles") + _directly(q)
+def _direct_subtitles(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
+    return _subtitles(item, plan) + _head(q, "video and the subtitles") + _directly(q)
 
 
-def _cot(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _cot(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return _head(q, "video") + _step_by_step(q)
 
 
-def _cot_subtitles(clip: Clip, q: Question, plan: FramePlan) -> str:
-    return _subtitles(clip, plan) + _head(q, "video and the subtitles") + _step_by_step(q)
+def _cot_subtitles(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
+    return _subtitles(item, plan) + _head(q, "video and the subtitles") + _step_by_step(q)
 
 
 _WITH_SUBTITLES: dict[PromptText, PromptText] = {_direct: _direct_subtitles, _cot: _cot_subtitles}
@@ -154,26 +154,26 @@ class VideoMathQA(Task):
 
         write(root)
 
-    def load(self, root: Path) -> Iterator[Clip]:
+    def load(self, root: Path) -> Iterator[VideoQuestions]:
         asked: dict[str, int] = {}
         for row in (row for table in _tables(root, self.split) for row in read_table(table)):
             id = str(row["question_id"])
             asked[id] = asked.get(id, -1) + 1
             yield _clip(row, root, id if self.split == "mcq" else f"{id}_{asked[id]}", unit=id)
 
-    def clips(self) -> Iterator[Clip]:
-        clips = list(super().clips())
+    def items(self) -> Iterator[VideoQuestions]:
+        items = list(super().items())
         if not self.allow_missing:
-            self._check_fours(clips)
-            self._check_subtitles(clips)
-        yield from clips
+            self._check_fours(items)
+            self._check_subtitles(items)
+        yield from items
 
-    def _check_fours(self, clips: Sequence[Clip]) -> None:
+    def _check_fours(self, items: Sequence[VideoQuestions]) -> None:
         """A question that lacks one of its four would be easier, and is counted as wrong."""
         if self.split != "mbin":
             return
         sizes: dict[str, int] = {}
-        for question in (question for clip in clips for question in clip.questions):
+        for question in (question for item in items for question in item.questions):
             sizes[question.unit] = sizes.get(question.unit, 0) + 1
         if odd := {unit: size for unit, size in sizes.items() if size != 4}:
             unit, size = next(iter(odd.items()))
@@ -182,17 +182,17 @@ class VideoMathQA(Task):
                 "the data again, or set task.allow_missing=true to go on (they count as wrong)."
             )
 
-    def _check_subtitles(self, clips: Sequence[Clip]) -> None:
-        if self.subtitles and all(_srt(clip) is None for clip in clips):
+    def _check_subtitles(self, items: Sequence[VideoQuestions]) -> None:
+        if self.subtitles and all(_srt(item) is None for item in items):
             raise DataError(
-                f"{self.benchmark}: no video has a subtitle file, {clips[0].video.subtitles} for one. Unpack the "
+                f"{self.benchmark}: no video has a subtitle file, {items[0].video.subtitles} for one. Unpack the "
                 "subtitles, set task.subtitles=false, or task.allow_missing=true to go on."
             )
 
-    def context(self, clip: Clip, frames: FrameStream) -> Context:
-        if self.subtitles and (path := _srt(clip)):
-            read_srt(path)  # subtitles that cannot be read cost the clip, before anything is prefilled
-        return super().context(clip, frames)
+    def context(self, item: VideoQuestions, frames: FrameStream) -> Context:
+        if self.subtitles and (path := _srt(item)):
+            read_srt(path)  # subtitles that cannot be read cost the video, before anything is prefilled
+        return super().context(item, frames)
 
 
 def _tables(root: Path, split: str) -> list[Path]:
@@ -206,7 +206,7 @@ def _tables(root: Path, split: str) -> list[Path]:
     raise DataError(f"{root} holds no VideoMathQA ({split}): expected {names[0]}/test-*.parquet.")
 
 
-def _clip(row: Row, root: Path, id: str, unit: str) -> Clip:
+def _clip(row: Row, root: Path, id: str, unit: str) -> VideoQuestions:
     options, answer, length = row.texts("options"), row.text("answer"), row.text("length")
     if len(options) not in _LETTERS:
         raise row.error("options", f"expected five or two options, found {len(options)}")
@@ -220,4 +220,4 @@ def _clip(row: Row, root: Path, id: str, unit: str) -> Clip:
     stem = row.text("videoID")
     path = first_existing(*(root / "videos" / f"{stem}{suffix}" for suffix in (".mp4", ".MP4", ".mkv")))
     video = Video(stem, path, subtitles=root / "subtitles" / f"{stem}.srt")
-    return Clip(video, (question,))
+    return VideoQuestions(video, (question,))

@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 from evalkit.errors import DataError
 from evalkit.scoring.grade import Choice
 from evalkit.tables import Row, read_table
-from evalkit.task import HubData, PromptText, Protocol, Split, Task, merge_clips
-from evalkit.types import Clip, Context, Decoding, FramePlan, FrameStream, Question, Record, Video
+from evalkit.task import HubData, PromptText, Protocol, Split, Task, merge_by_video
+from evalkit.types import Context, Decoding, FramePlan, FrameStream, Question, Record, Video, VideoQuestions
 
 from ._nested import parts
 from ._shared import first_existing
@@ -43,33 +43,33 @@ def _as_list(q: Question) -> str:
     return str(list(q.options))
 
 
-def _srt(clip: Clip) -> Path | None:
-    """The clip's subtitle file; 156 of the 900 videos have none."""
-    path = clip.video.subtitles
+def _srt(item: VideoQuestions) -> Path | None:
+    """The video's subtitle file; 156 of the 900 videos have none."""
+    path = item.video.subtitles
     return path if path is not None and path.is_file() else None
 
 
 # Prompts -------------------------------------------------------------------------------------------------------------
 
 
-def _official(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _official(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return f"{_SELECT}. {_RESPOND}\n{q.text}\n{_lines(q)}\nThe best answer is:"
 
 
-def _official_subtitles(clip: Clip, q: Question, plan: FramePlan) -> str:
-    asked, path = _official(clip, q, plan), _srt(clip)
+def _official_subtitles(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
+    asked, path = _official(item, q, plan), _srt(item)
     if path is None:
         return asked
     said = "\n".join(untagged(line.text) for line in spoken(read_srt(path), plan))
     return f"This video's subtitles are listed below:\n{said}\n{asked}"
 
 
-def _lmms_eval(clip: Clip, q: Question, plan: FramePlan, options: Options = _lines) -> str:
+def _lmms_eval(item: VideoQuestions, q: Question, plan: FramePlan, options: Options = _lines) -> str:
     return f"{_SELECT} and the subtitles. {_RESPOND}\n{q.text}\n{options(q)}\n\n{_DIRECTLY}"
 
 
-def _lmms_eval_subtitles(clip: Clip, q: Question, plan: FramePlan, options: Options = _lines) -> str:
-    path, said = _srt(clip), "No subtitles available"
+def _lmms_eval_subtitles(item: VideoQuestions, q: Question, plan: FramePlan, options: Options = _lines) -> str:
+    path, said = _srt(item), "No subtitles available"
     if path is not None:
         texts = (in_font(line.text) for line in spoken(read_srt(path), plan))
         said = "\n".join(text for text in texts if text is not None)
@@ -79,14 +79,14 @@ def _lmms_eval_subtitles(clip: Clip, q: Question, plan: FramePlan, options: Opti
     )
 
 
-def _videochat_flash(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _videochat_flash(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return (
         f"These are the frames of a video. {_SELECT}. {_RESPOND}\nQuestion: {q.text}\nOption:\n{_lines(q)}\n{_DIRECTLY}"
     )
 
 
-def _videochat_flash_subtitles(clip: Clip, q: Question, plan: FramePlan) -> str:
-    path = _srt(clip)
+def _videochat_flash_subtitles(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
+    path = _srt(item)
     said = "\n".join(font_rows(path)) if path else ""
     return (
         ("This video's subtitles are listed below: \n" if path else "")
@@ -166,21 +166,21 @@ class VideoMME(Task):
 
         write(root)
 
-    def load(self, root: Path) -> Iterator[Clip]:
+    def load(self, root: Path) -> Iterator[VideoQuestions]:
         for row in (row for table in _tables(root) for row in read_table(table)):
             yield from _from_nested(row, root) if "questions" in row.values else [_from_flat(row, root)]
 
-    def clips(self) -> Iterator[Clip]:
-        clips = list(super().clips())
+    def items(self) -> Iterator[VideoQuestions]:
+        items = list(super().items())
         if self.subtitles and not self.allow_missing:
-            self._check_subtitles(clips)
-        yield from clips
+            self._check_subtitles(items)
+        yield from items
 
-    def _check_subtitles(self, clips: Sequence[Clip]) -> None:
+    def _check_subtitles(self, items: Sequence[VideoQuestions]) -> None:
         """Every long video has subtitles, and most others do."""
-        without = [clip.video for clip in clips if _srt(clip) is None]
-        long = [clip.video for clip in clips if _srt(clip) is None and clip.meta["duration"] == "long"]
-        if long or len(without) == len(clips):
+        without = [item.video for item in items if _srt(item) is None]
+        long = [item.video for item in items if _srt(item) is None and item.meta["duration"] == "long"]
+        if long or len(without) == len(items):
             example = (long or without)[0].subtitles
             raise DataError(
                 f"{self.benchmark}: {len(without)} videos have no subtitle file, {example} among them, though every "
@@ -188,28 +188,28 @@ class VideoMME(Task):
                 "go on without those."
             )
 
-    def context(self, clip: Clip, frames: FrameStream) -> Context:
-        if self.subtitles and (path := _srt(clip)):
-            read_srt(path)  # subtitles that cannot be read cost the clip, before anything is prefilled
-        return super().context(clip, frames)
+    def context(self, item: VideoQuestions, frames: FrameStream) -> Context:
+        if self.subtitles and (path := _srt(item)):
+            read_srt(path)  # subtitles that cannot be read cost the video, before anything is prefilled
+        return super().context(item, frames)
 
     def submission(self, records: Sequence[Record]) -> dict[str, str]:
         """The file that the leaderboard takes by e-mail. It carries the keys of the README's template and those that
         the official script reads, which are others."""
         replies = {record.question: record.reply for record in records}
         videos = []
-        for clip in self.clips_of(replies):
-            duration, domain, sub_category = (clip.meta[key] for key in _GROUPS[:3])
+        for item in self.items_of(replies):
+            duration, domain, sub_category = (item.meta[key] for key in _GROUPS[:3])
             videos.append(
                 {
-                    "video_id": clip.meta["video_id"],
+                    "video_id": item.meta["video_id"],
                     "duration": duration,
                     "domain": domain,
                     "sub_category": sub_category,
                     "duration_category": duration,
                     "video_category": domain,
                     "video_subcategory": sub_category,
-                    "missing": all(replies[q.id] is None for q in clip.questions),
+                    "missing": all(replies[q.id] is None for q in item.questions),
                     "questions": [
                         {
                             "question_id": q.id,
@@ -219,18 +219,18 @@ class VideoMME(Task):
                             "answer": q.gold,
                             "response": replies[q.id] or "",
                         }
-                        for q in clip.questions
+                        for q in item.questions
                     ],
                 }
             )
         return {"videomme_submission.json": json.dumps(videos, indent=1, ensure_ascii=False) + "\n"}
 
-    def clips_of(self, asked: Mapping[str, Any]) -> Iterator[Clip]:
-        """The clips with those of their questions that were asked."""
-        for clip in merge_clips(self.load(self.root)):
-            questions = tuple(q for q in clip.questions if q.id in asked)
+    def items_of(self, asked: Mapping[str, Any]) -> Iterator[VideoQuestions]:
+        """The videos with those of their questions that were asked."""
+        for item in merge_by_video(self.load(self.root)):
+            questions = tuple(q for q in item.questions if q.id in asked)
             if questions:
-                yield replace(clip, questions=questions)
+                yield replace(item, questions=questions)
 
 
 def _tables(root: Path) -> list[Path]:
@@ -240,7 +240,7 @@ def _tables(root: Path) -> list[Path]:
     raise DataError(f"{root} holds no Video-MME: expected videomme/test-00000-of-00001.parquet, *.jsonl or *.json.")
 
 
-def _from_flat(row: Row, root: Path) -> Clip:
+def _from_flat(row: Row, root: Path) -> VideoQuestions:
     """A row of the hub copy: one question."""
     video_id, stem = row.text("video_id"), row.text("videoID")
     groups = {key: row.text(key) for key in _GROUPS}
@@ -254,7 +254,7 @@ _NESTED_KEYS = (
 )
 
 
-def _from_nested(row: Row, root: Path) -> Iterator[Clip]:
+def _from_nested(row: Row, root: Path) -> Iterator[VideoQuestions]:
     """A row of the authors' JSON: a video with its questions, under the names of either of their versions."""
     video_id, groups = row.text("video_id"), {}
     for names in _NESTED_KEYS:
@@ -275,12 +275,14 @@ def _question(row: Row, options: str, groups: Mapping[str, str]) -> Question:
     return Question(row.text("question_id"), row.text("question"), row.texts(options), answer, groups=labels)
 
 
-def _clip(root: Path, video_id: str, stem: str, groups: Mapping[str, str], questions: tuple[Question, ...]) -> Clip:
+def _clip(
+    root: Path, video_id: str, stem: str, groups: Mapping[str, str], questions: tuple[Question, ...]
+) -> VideoQuestions:
     folders = (root / "data", root / "video", root / "videos", root)
     path = first_existing(*(folder / f"{stem}{suffix}" for folder in folders for suffix in (".mp4", ".MP4", ".mkv")))
     subtitles = first_existing(*(root / folder / f"{stem}.srt" for folder in ("subtitle", "subtitles")))
     meta = {"video_id": video_id, **{key: groups[key] for key in _GROUPS[:3]}}
-    return Clip(Video(stem, path, subtitles=subtitles), questions, meta=meta)
+    return VideoQuestions(Video(stem, path, subtitles=subtitles), questions, meta=meta)
 
 
 def _youtube_id(url: str) -> str:

@@ -21,7 +21,7 @@ from evalkit.scoring.summary import Mean
 from evalkit.scoring.units import EACH, all_of
 from evalkit.tables import Row, read_table
 from evalkit.task import HubData, Protocol, Split, Task
-from evalkit.types import Clip, Decoding, FramePlan, Question, Video
+from evalkit.types import Decoding, FramePlan, Question, Video, VideoQuestions
 
 from ._shared import dotted, first_existing, letter_of, parenthesised
 
@@ -42,11 +42,11 @@ _SYSTEM = (
 )
 
 
-def _official(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _official(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return f"{q.text}\n{dotted(q.options)}\nAnswer with the option's letter from the given choices directly."
 
 
-def _video_xl(clip: Clip, q: Question, plan: FramePlan) -> str:
+def _video_xl(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return f"Question: {q.text}\nOptions:\n{parenthesised(q.options)}".rstrip() + "\n"
 
 
@@ -102,7 +102,7 @@ class VNBench(Task):
         ),
     }
 
-    def load(self, root: Path) -> Iterator[Clip]:
+    def load(self, root: Path) -> Iterator[VideoQuestions]:
         file = first_existing(root / _FILE, root / "annotations" / _FILE)
         if not file.is_file():
             raise DataError(f"{root} holds no VNBench: expected {_FILE}, and the videos in {_FOLDERS[0]}/.")
@@ -114,7 +114,7 @@ class VNBench(Task):
         write(root)
 
 
-def _clip(row: Row, root: Path) -> Clip:
+def _clip(row: Row, root: Path) -> VideoQuestions:
     name = Path(row.text("video")).name
     stem, kind = Path(name).stem, row.text("type")
     options, answer = row.texts("options"), str(row["gt"])  # numbers, where the question is how many
@@ -130,7 +130,7 @@ def _clip(row: Row, root: Path) -> Clip:
         groups={"type": (kind,), "family": (kind.partition("_")[0],)},
     )
     path = first_existing(*(root / folder / name for folder in _FOLDERS), root / name)
-    return Clip(Video(stem, path, duration_s=_seconds(row)), (question,), cluster=_NEEDLE.sub("", stem))
+    return VideoQuestions(Video(stem, path, duration_s=_seconds(row)), (question,), cluster=_NEEDLE.sub("", stem))
 
 
 def _seconds(row: Row) -> float | None:

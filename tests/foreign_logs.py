@@ -14,7 +14,7 @@ from evalkit.cli.tools import Arguments
 from evalkit.config import instantiate
 from evalkit.import_log.command import import_log
 from evalkit.sources import Mini
-from evalkit.types import Clip, Question
+from evalkit.types import Question, VideoQuestions
 from tests.helpers import only_run
 from tests.replay import REPLAY
 
@@ -104,14 +104,14 @@ TASKS = {
 }
 
 
-Pair = tuple[Clip, Question]
+Pair = tuple[VideoQuestions, Question]
 
 
 def pairs(name: str, **settings: Any) -> list[Pair]:
     """All questions of the miniature."""
     task = instantiate({"_target_": f"evalkit.tasks.{name}.{TASKS[name]}", **settings}, "task")
     Mini().open(task)
-    return [(clip, question) for clip in task.clips() for question in clip.questions]
+    return [(item, question) for item in task.items() for question in item.questions]
 
 
 def arguments(name: str, **settings: str) -> list[str]:
@@ -122,56 +122,56 @@ def lettered(options: tuple[str, ...], form: str) -> list[str]:
     return [form.format(letter, option) for letter, option in zip("ABCDEF", options, strict=False)]
 
 
-def mlvu(clip: Clip, q: Question) -> Row:
+def mlvu(item: VideoQuestions, q: Question) -> Row:
     lines = "\n".join(lettered(q.options, "({}) {}"))
-    return {"video_name": clip.video.path.name, "question": f"{q.text}\n{lines}", "answer": q.gold, "task_type": "x"}
+    return {"video_name": item.video.path.name, "question": f"{q.text}\n{lines}", "answer": q.gold, "task_type": "x"}
 
 
-def videomme(clip: Clip, q: Question) -> Row:
-    doc = {"video_id": clip.meta["video_id"], "videoID": clip.video.id, "question_id": q.id, "duration": "short"}
+def videomme(item: VideoQuestions, q: Question) -> Row:
+    doc = {"video_id": item.meta["video_id"], "videoID": item.video.id, "question_id": q.id, "duration": "short"}
     return {**doc, "question": q.text, "options": list(q.options), "answer": q.gold}
 
 
-def videomme_without_id(clip: Clip, q: Question) -> Row:
-    return {key: value for key, value in videomme(clip, q).items() if key != "question_id"}
+def videomme_without_id(item: VideoQuestions, q: Question) -> Row:
+    return {key: value for key, value in videomme(item, q).items() if key != "question_id"}
 
 
-def lvbench(clip: Clip, q: Question) -> Row:
+def lvbench(item: VideoQuestions, q: Question) -> Row:
     candidates = lettered(q.options, "({}) {}")
     gold = candidates["ABCD".index(str(q.gold))]
-    return {"video": f"{clip.video.id}.mp4", "question": q.text, "candidates": candidates, "answer": gold}
+    return {"video": f"{item.video.id}.mp4", "question": q.text, "candidates": candidates, "answer": gold}
 
 
-def longvideobench(clip: Clip, q: Question) -> Row:
-    doc = {"video_id": clip.video.id, "id": q.id, "question": q.text, "correct_choice": "ABCDE".index(str(q.gold))}
+def longvideobench(item: VideoQuestions, q: Question) -> Row:
+    doc = {"video_id": item.video.id, "id": q.id, "question": q.text, "correct_choice": "ABCDE".index(str(q.gold))}
     return {**doc, **{f"option{i}": option for i, option in enumerate([*q.options, "N/A", "N/A"][:5])}}
 
 
-def charades(clip: Clip, q: Question) -> Row:
+def charades(item: VideoQuestions, q: Question) -> Row:
     import numpy as np
 
     halves = [float(np.float16(value)) for value in q.gold]  # as the hub's copy holds them
-    return {"video": f"{clip.video.id}.mp4", "caption": q.text, "timestamp": halves}
+    return {"video": f"{item.video.id}.mp4", "caption": q.text, "timestamp": halves}
 
 
-def nextqa(clip: Clip, q: Question) -> Row:
-    doc = {"video": int(clip.video.id), "qid": q.id.partition("_")[2], "question": q.text, "type": "CW"}
+def nextqa(item: VideoQuestions, q: Question) -> Row:
+    doc = {"video": int(item.video.id), "qid": q.id.partition("_")[2], "question": q.text, "type": "CW"}
     return {**doc, "answer": "ABCDE".index(str(q.gold)), **{f"a{i}": option for i, option in enumerate(q.options)}}
 
 
-def mvbench(clip: Clip, q: Question) -> Row:
+def mvbench(item: VideoQuestions, q: Question) -> Row:
     gold = q.options["ABCDE".index(str(q.gold))] if len(str(q.gold)) == 1 else q.gold
-    name = clip.cluster.rsplit("/", 1)[-1]
-    crop = {"start": clip.video.start_s, "end": clip.video.end_s}
+    name = item.cluster.rsplit("/", 1)[-1]
+    crop = {"start": item.video.start_s, "end": item.video.end_s}
     return {"video": name, "question": q.text, "candidates": list(q.options), "answer": gold, **crop}
 
 
-def videomathqa(clip: Clip, q: Question) -> Row:
-    doc = {"videoID": clip.video.id, "question_id": int(q.unit), "question": q.text, "options": list(q.options)}
+def videomathqa(item: VideoQuestions, q: Question) -> Row:
+    doc = {"videoID": item.video.id, "question_id": int(q.unit), "question": q.text, "options": list(q.options)}
     return {**doc, "answer": q.gold}
 
 
-DOCS: list[tuple[str, Callable[[Clip, Question], Row], dict[str, str]]] = [
+DOCS: list[tuple[str, Callable[[VideoQuestions, Question], Row], dict[str, str]]] = [
     ("mlvu", mlvu, {}),
     ("mlvu", mlvu, {"split": "test"}),
     ("videomme", videomme, {}),
@@ -208,9 +208,9 @@ def vlmevalkit_tsv(rows: list[Row], folder: Path) -> Path:
 
 def interchangeable(pair: Pair) -> tuple[object, ...]:
     """Questions of a video that are the same in all respects cannot be told apart, and need not be."""
-    clip, q = pair
-    return clip.video.path, clip.video.start_s, q.text, q.options, q.gold
+    item, q = pair
+    return item.video.path, item.video.start_s, q.text, q.options, q.gold
 
 
 def videomme_log(asked: list[Pair]) -> list[Row]:
-    return [lmms_record(i, videomme(clip, q), str(q.gold), str(q.gold)) for i, (clip, q) in enumerate(asked)]
+    return [lmms_record(i, videomme(item, q), str(q.gold), str(q.gold)) for i, (item, q) in enumerate(asked)]

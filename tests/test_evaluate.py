@@ -147,12 +147,12 @@ def test_another_gold_under_the_same_name_is_noticed_in_a_finished_run(own_data,
 
 def test_a_limit_keeps_units_whole_and_takes_nothing_away(toy_data, tmp_path):
     from evalkit.job import limited
-    from evalkit.types import Clip, Question, Video
+    from evalkit.types import Question, Video, VideoQuestions
 
     questions = tuple(Question(str(n), "t", unit=f"u{n // 4}") for n in range(12))
-    clips = [Clip(Video("v", toy_data), questions)]
-    assert [q.id for clip in limited(clips, 5) for q in clip.questions] == [str(n) for n in range(8)]
-    assert [q.id for c in limited(clips, 1, {"9"}) for q in c.questions] == ["0", "1", "2", "3", "8", "9", "10", "11"]
+    items = [VideoQuestions(Video("v", toy_data), questions)]
+    assert [q.id for item in limited(items, 5) for q in item.questions] == [str(n) for n in range(8)]
+    assert [q.id for c in limited(items, 1, {"9"}) for q in c.questions] == ["0", "1", "2", "3", "8", "9", "10", "11"]
     run_here(toy_arguments(toy_data, tmp_path))
     run_here(toy_arguments(toy_data, tmp_path, "limit=2"))
     assert json.loads((only_run(tmp_path) / "summary.json").read_text())["scores"]["n"] == 12

@@ -24,7 +24,7 @@ from evalkit.scoring.grade import Choice
 from evalkit.scoring.summary import Mean
 from evalkit.task import Protocol, Split, Task
 from evalkit.testing import Constant, _ConstantModel
-from evalkit.types import Clip, Context, Question, Record, Video
+from evalkit.types import Context, Question, Record, Video, VideoQuestions
 from tests.helpers import CONF, only_run, stable, toy_arguments
 from tests.toy import write_toy
 from tests.video.corpus import BROKEN, SOUND, Corpus, encode
@@ -47,14 +47,14 @@ class Files(Task):
     splits: ClassVar = {"all": Split()}
     protocols: ClassVar = {
         "official": Protocol(
-            "tests", lambda clip, question, plan: question.text, Choice("lmms_eval"), (Mean("accuracy"),)
+            "tests", lambda item, question, plan: question.text, Choice("lmms_eval"), (Mean("accuracy"),)
         )
     }
 
-    def load(self, root: Path) -> Iterator[Clip]:
+    def load(self, root: Path) -> Iterator[VideoQuestions]:
         for name in self.only:
             questions = tuple(Question(f"{name} {q}", "How bright is it?", gold="A") for q in range(ASKED))
-            yield Clip(Video(name, root / name), questions)
+            yield VideoQuestions(Video(name, root / name), questions)
 
 
 def run(task: Task, data: Path, results: Path, *more: str, model: Constant | None = None) -> tuple[int, list[Record]]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evalkit.errors import RunError
 from evalkit.runs import Run, parse_records, read_records, run_key, slug, to_line
-from evalkit.types import Clip, Question, Record, Video
+from evalkit.types import Question, Record, Video, VideoQuestions
 
 IDENTITY = {"task": {"name": "toy"}, "model": {"id": "m"}}
 
@@ -24,10 +24,10 @@ def record(question: str, score: float | None = 1.0, status: str = "ok", **more)
     )  # fmt: skip
 
 
-def clips(*questions: str) -> list[Clip]:
+def items(*questions: str) -> list[VideoQuestions]:
     from pathlib import Path
 
-    return [Clip(Video("v", Path("v.mp4")), tuple(Question(q, q) for q in questions))]
+    return [VideoQuestions(Video("v", Path("v.mp4")), tuple(Question(q, q) for q in questions))]
 
 
 def open_run(folder):
@@ -40,8 +40,8 @@ def test_what_is_appended_is_there_again(tmp_path):
             run.append(record(q))
     with open_run(tmp_path) as run:
         assert list(run.records) == ["a", "b", "c"]
-        assert run.pending(clips("a", "b", "c")) == []
-        assert [q.id for clip in run.pending(clips("a", "d", "c", "e")) for q in clip.questions] == ["d", "e"]
+        assert run.pending(items("a", "b", "c")) == []
+        assert [q.id for item in run.pending(items("a", "d", "c", "e")) for q in item.questions] == ["d", "e"]
 
 
 def test_failed_questions_are_asked_again_and_the_last_try_counts(tmp_path):

@@ -12,14 +12,14 @@ from evalkit.scoring.grade import Choice
 from evalkit.scoring.summary import Mean
 from evalkit.tables import read_table
 from evalkit.task import Protocol, Split, Task
-from evalkit.types import Clip, FramePlan, Question, Video
+from evalkit.types import FramePlan, Question, Video, VideoQuestions
 from evalkit.video.scenes import Scene, film
 from evalkit.video.write import write_video
 
 COLOURS = ("red", "green", "blue", "white")
 
 
-def _ask(clip: Clip, question: Question, plan: FramePlan) -> str:
+def _ask(item: VideoQuestions, question: Question, plan: FramePlan) -> str:
     return f"{question.text}\n" + "\n".join(f"{x}. {o}" for x, o in zip("ABCD", question.options, strict=True))
 
 
@@ -36,7 +36,7 @@ class Toy(Task):
         "strict": Protocol("tests", _ask, Choice("mlvu"), (Mean("accuracy"),)),
     }
 
-    def load(self, root: Path) -> Iterator[Clip]:
+    def load(self, root: Path) -> Iterator[VideoQuestions]:
         for row in read_table(root / "questions.jsonl"):
             question = Question(
                 id=row.text("id"),
@@ -46,7 +46,7 @@ class Toy(Task):
                 groups={"kind": (row.text("kind"),)},
             )
             video = row.text("video")
-            yield Clip(Video(video, root / "videos" / video, duration_s=row["seconds"]), (question,))
+            yield VideoQuestions(Video(video, root / "videos" / video, duration_s=row["seconds"]), (question,))
 
     def make_miniature(self, root: Path) -> None:
         write_toy(root)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evalkit.errors import DataError, VideoError
 from evalkit.task import Task
-from evalkit.types import Clip, FramePlan, FrameRequest, FrameStream, Splice, Video
+from evalkit.types import Composite, FramePlan, FrameRequest, FrameStream, Video, VideoQuestions
 
 _ENDS = FrameRequest("uniform", 3, size=(32, 32))
 """First, middle and last frame, small."""
@@ -31,55 +31,57 @@ class Finding:
     serious: bool = True
 
 
-def check_clips(task: Task) -> tuple[list[Clip], list[Finding]]:
-    """The clips as far as they can be read, and what is wrong with the questions."""
+def check_items(task: Task) -> tuple[list[VideoQuestions], list[Finding]]:
+    """The videos as far as they can be read, and what is wrong with the questions."""
     asked, task.allow_missing = task.allow_missing, True
     try:
-        clips = list(task.clips())
+        items = list(task.items())
     except DataError as error:
         return [], [Finding("questions", "", str(task.root), str(error))]
     finally:
         task.allow_missing = asked
-    findings = [*_counts(task, clips)]
-    missing = any(not clip.video.path.exists() for clip in clips)  # reported one by one
+    findings = [*_counts(task, items)]
+    missing = any(not item.video.path.exists() for item in items)  # reported one by one
     if not findings and not missing:
         try:
-            list(task.clips())
+            list(task.items())
         except DataError as error:
             findings.append(Finding("questions", "", str(task.root), str(error)))
-    return clips, findings
+    return items, findings
 
 
-def _counts(task: Task, clips: Sequence[Clip]) -> Iterator[Finding]:
+def _counts(task: Task, items: Sequence[VideoQuestions]) -> Iterator[Finding]:
     """Too few or too many, unless the user asked for what is there."""
     if task.miniature or task.allow_missing:
         return
     split, root = task.splits[task.split], str(task.root)
-    questions = sum(len(clip.questions) for clip in clips)
+    questions = sum(len(item.questions) for item in items)
     if split.questions and questions not in split.questions:
         wanted = " or ".join(map(str, split.questions))
         yield Finding("questions", "", root, f"{questions} questions, a complete copy has {wanted}", questions)
-    ways = (clip.video.path for clip in clips), (clip.video.id for clip in clips), (clip.cluster for clip in clips)
-    videos = {len(clips), *(len(set(way)) for way in ways)}  # published counts are of files, of parts, or of names
+    ways = (item.video.path for item in items), (item.video.id for item in items), (item.cluster for item in items)
+    videos = {len(items), *(len(set(way)) for way in ways)}  # published counts are of files, of parts, or of names
     if split.videos and not videos & {*split.videos}:
         wanted = " or ".join(map(str, split.videos))
-        yield Finding("videos", "", root, f"{len(clips)} videos are asked about, a complete copy has {wanted}")
+        yield Finding("videos", "", root, f"{len(items)} videos are asked about, a complete copy has {wanted}")
 
 
-def check_videos(clips: Sequence[Clip], workers: int, advance: Callable[[], None] = lambda: None) -> list[Finding]:
+def check_videos(
+    items: Sequence[VideoQuestions], workers: int, advance: Callable[[], None] = lambda: None
+) -> list[Finding]:
     """Read first, middle and last frame of each video, in `workers` processes. `advance` is called after each."""
     from evalkit.video.reader import FrameReader
     from evalkit.video.settings import VideoSettings
 
-    by_path: dict[Path, list[Clip]] = {}
-    for clip in clips:
-        by_path.setdefault(clip.video.path, []).append(clip)
+    by_path: dict[Path, list[VideoQuestions]] = {}
+    for item in items:
+        by_path.setdefault(item.video.path, []).append(item)
     videos = [Video(parts[0].video.id, path, fps=parts[0].video.fps) for path, parts in by_path.items()]
     findings = []
     with FrameReader(VideoSettings(workers=workers)) as reader:
         for video, opened in zip(videos, reader.open_ahead((v, _ENDS) for v in videos), strict=True):
             parts = by_path[video.path]
-            asked = sum(len(clip.questions) for clip in parts)
+            asked = sum(len(item.questions) for item in parts)
             findings += [
                 Finding(kind, video.id, str(video.path), message, asked, kind != "decoder")
                 for kind, message in _examine(opened, parts)
@@ -88,8 +90,8 @@ def check_videos(clips: Sequence[Clip], workers: int, advance: Callable[[], None
     return findings
 
 
-def _examine(opened: FrameStream | VideoError, clips: Sequence[Clip]) -> Iterator[tuple[str, str]]:
-    """(kind, message) of what is wrong with a video, for the clips that are cut from it."""
+def _examine(opened: FrameStream | VideoError, items: Sequence[VideoQuestions]) -> Iterator[tuple[str, str]]:
+    """(kind, message) of what is wrong with a video, for the videos that are cut from it."""
     if isinstance(opened, VideoError):
         yield opened.kind, str(opened)
         return
@@ -103,36 +105,36 @@ def _examine(opened: FrameStream | VideoError, clips: Sequence[Clip]) -> Iterato
         yield "decoder", f"only one decoder can read it: {opened.decoder}"
     plan = opened.plan
     length_s = plan.frame_count / plan.native_fps
-    whole = [clip.video.duration_s for clip in clips if clip.video.start_s is None and clip.video.splice is None]
+    whole = [item.video.duration_s for item in items if item.video.start_s is None and item.video.composite is None]
     for annotated_s in dict.fromkeys(s for s in whole if s):
         if _apart(length_s, annotated_s):
             yield "duration", f"is {length_s:.1f} s long, annotated are {annotated_s:.1f} s"
-    for start_s, end_s in dict.fromkeys((clip.video.start_s, clip.video.end_s) for clip in clips):
+    for start_s, end_s in dict.fromkeys((item.video.start_s, item.video.end_s) for item in items):
         if start_s is not None and start_s >= length_s:
             yield "part", f"is {length_s:.1f} s long, a question is about what begins at {start_s:.1f} s"
         elif end_s is not None and end_s > length_s and _apart(length_s, end_s):
             yield "part", f"is {length_s:.1f} s long, a question is about what ends at {end_s:.1f} s"
-    yield from _needles(plan, [clip.video.splice for clip in clips if clip.video.splice is not None])
+    yield from _needles(plan, [item.video.composite for item in items if item.video.composite is not None])
 
 
 def _apart(length_s: float, annotated_s: float) -> bool:
     return abs(length_s - annotated_s) > max(_TOLERANCE_S, _TOLERANCE_SHARE * annotated_s)
 
 
-def _needles(plan: FramePlan, splices: Sequence[Splice]) -> Iterator[tuple[str, str]]:
+def _needles(plan: FramePlan, composites: Sequence[Composite]) -> Iterator[tuple[str, str]]:
     """A haystack that has too few frames for the grid, and pictures that cannot be read."""
     from evalkit.video.pictures import read_picture
     from evalkit.video.sampling import sample
 
     short: Counter[int] = Counter()
-    for rule, frames in dict.fromkeys((splice.rule, splice.frames) for splice in splices):
+    for rule, frames in dict.fromkeys((composite.rule, composite.frames) for composite in composites):
         found = len(sample(FrameRequest(rule, frames), plan.frame_count, plan.native_fps).indices)
         if found < frames:
             short[frames] = found
     if short:
         most = max(short)
         yield "too_short", f"has {short[most]} frames for the haystack, {most} are wanted: use a longer video"
-    for image in dict.fromkeys(splice.image for splice in splices if splice.image is not None):
+    for image in dict.fromkeys(composite.image for composite in composites if composite.image is not None):
         try:
             read_picture(image)
         except VideoError as error:

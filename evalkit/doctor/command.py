@@ -14,11 +14,11 @@ from pathlib import Path
 
 from evalkit.cli.tools import Arguments
 from evalkit.config import instantiate
-from evalkit.doctor.checks import Finding, check_clips, check_videos
+from evalkit.doctor.checks import Finding, check_items, check_videos
 from evalkit.errors import ConfigError, DataError
 from evalkit.runs import write_atomically
 from evalkit.task import Task
-from evalkit.types import Clip
+from evalkit.types import VideoQuestions
 
 _SHOWN = 10
 
@@ -33,11 +33,11 @@ def doctor(arguments: Arguments) -> int:
     task: Task = instantiate(config.task, "task", list(config.plugins))
     instantiate(config.source, "source", list(config.plugins)).open(task)
     path = _writable(Path(report or f"doctor-{task.name}-{task.split}.json"))
-    clips, findings = check_clips(task)
-    with _progress(len({clip.video.path for clip in clips})) as advance:
-        findings += check_videos(clips, int(workers) or _cores(), advance)
-    _write(path, task, clips, findings)
-    _tell(task, clips, findings, path)
+    items, findings = check_items(task)
+    with _progress(len({item.video.path for item in items})) as advance:
+        findings += check_videos(items, int(workers) or _cores(), advance)
+    _write(path, task, items, findings)
+    _tell(task, items, findings, path)
     return 1 if any(finding.serious for finding in findings) else 0
 
 
@@ -76,14 +76,14 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
     yield advance
 
 
-def _write(path: Path, task: Task, clips: Sequence[Clip], findings: Sequence[Finding]) -> None:
+def _write(path: Path, task: Task, items: Sequence[VideoQuestions], findings: Sequence[Finding]) -> None:
     content = {
         "task": task.name,
         "benchmark": task.benchmark,
         "split": task.split,
         "root": str(task.root),
-        "videos": len({clip.video.path for clip in clips}),
-        "questions": sum(len(clip.questions) for clip in clips),
+        "videos": len({item.video.path for item in items}),
+        "questions": sum(len(item.questions) for item in items),
         "whole": not any(finding.serious for finding in findings),
         "kinds": Counter(finding.kind for finding in findings),
         "findings": [asdict(finding) for finding in findings],
@@ -96,8 +96,8 @@ def _write(path: Path, task: Task, clips: Sequence[Clip], findings: Sequence[Fin
         ) from None
 
 
-def _tell(task: Task, clips: Sequence[Clip], findings: Sequence[Finding], path: Path) -> None:
-    videos, questions = len({clip.video.path for clip in clips}), sum(len(clip.questions) for clip in clips)
+def _tell(task: Task, items: Sequence[VideoQuestions], findings: Sequence[Finding], path: Path) -> None:
+    videos, questions = len({item.video.path for item in items}), sum(len(item.questions) for item in items)
     print(f"{task.benchmark} ({task.split}) at {task.root}: {videos} videos, {questions} questions")
     for kind, count in Counter(finding.kind for finding in findings).most_common():
         print(f"\n{kind}: {count}")

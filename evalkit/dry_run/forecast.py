@@ -20,11 +20,11 @@ from evalkit.model import Estimate, Estimator, QuestionEstimate
 from evalkit.runs import Run
 from evalkit.scoring.grade import JudgedGrader
 from evalkit.task import Task
-from evalkit.types import Clip, FramePlan, FrameRequest, Video
+from evalkit.types import FramePlan, FrameRequest, Video, VideoQuestions
+from evalkit.video.composite import composite_plan
 from evalkit.video.header import Header, read_headers
 from evalkit.video.info import VideoInfo
 from evalkit.video.sampling import sample
-from evalkit.video.splice import spliced
 
 HEADERS_S = 0.8
 """How long videos are looked at."""
@@ -82,10 +82,10 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class ClipForecast:
-    """One clip: its frames, what they cost (None: the model does not tell), or why it would fail."""
+class VideoForecast:
+    """One video: its frames, what they cost (None: the model does not tell), or why it would fail."""
 
-    clip: Clip
+    item: VideoQuestions
     frames: int = 0
     video_s: float = 0.0
     known: bool = False
@@ -99,14 +99,14 @@ class ClipForecast:
             yield from (q for q in self.estimate.questions if isinstance(q, QuestionEstimate))
 
     def used_shares(self) -> Iterator[float]:
-        """KV bytes that a question uses, of the clip's."""
+        """KV bytes that a question uses, of the video's."""
         if self.estimate is not None:
             yield from (q.kv_bytes_used / self.estimate.kv_bytes for q in self.questions() if q.kv_bytes_used)
 
     def failures(self) -> list[SampleError]:
         """One for each question that would not."""
         if self.failure is not None:
-            return [self.failure] * len(self.clip.questions)
+            return [self.failure] * len(self.item.questions)
         return [q for q in self.estimate.questions if isinstance(q, SampleError)] if self.estimate is not None else []
 
 
@@ -150,16 +150,16 @@ class Forecast:
 def forecast(plan: Plan) -> Forecast:
     """What `job.run(plan)` would take from here on. Raises what it would raise before its first answer."""
     plan.source.open(plan.task)
-    clips = limited(plan.task.clips(), plan.config.limit)
+    items = limited(plan.task.items(), plan.config.limit)
     run = Run(Path(plan.config.results), plan.task.name, plan.model_id, plan.identity()).look()
-    pending = run.pending(clips)
-    videos = [clip.video for clip in pending]
+    pending = run.pending(items)
+    videos = [item.video for item in pending]
     lengths = Lengths(videos)
     estimator = plan.model.estimator()
-    found = [forecast_clip(plan, estimator, lengths, clip) for clip in pending]
+    found = [forecast_video(plan, estimator, lengths, item) for item in pending]
     out = _totals(plan, run, found)
     out.judge = _judged(plan.task, pending)
-    out.answered = sum(len(clip.questions) for clip in clips) - out.questions
+    out.answered = sum(len(item.questions) for item in items) - out.questions
     out.missing = lengths.missing(videos)
     out.remarks += (
         estimator.remarks if estimator else ["this model does not say what it costs: only frames are counted"]
@@ -167,36 +167,36 @@ def forecast(plan: Plan) -> Forecast:
     return out
 
 
-def _judged(task: Task, clips: Sequence[Clip]) -> dict[str, Any] | None:
+def _judged(task: Task, items: Sequence[VideoQuestions]) -> dict[str, Any] | None:
     """What a judge will be asked about the answers; equal ones are judged once."""
     grader = task.rules.grader
     if not isinstance(grader, JudgedGrader):
         return None
-    requests = sum(len(grader.chats(question, "")) for clip in clips for question in clip.questions)
+    requests = sum(len(grader.chats(question, "")) for item in items for question in item.questions)
     judge = grader.judge.settings if grader.judge else None
     return {"requests": requests, "model": judge.model if judge else "", "max_calls": judge.max_calls if judge else 0}
 
 
-def forecast_clip(plan: Plan, estimator: Estimator | None, lengths: Lengths, clip: Clip) -> ClipForecast:
-    """As the loop would go through the clip."""
+def forecast_video(plan: Plan, estimator: Estimator | None, lengths: Lengths, item: VideoQuestions) -> VideoForecast:
+    """As the loop would go through the video."""
     try:
-        length = lengths.of(clip.video)
-        frames = frames_read(clip.video, plan.model.frames_wanted(), length.info)
-        video_s = decoded_s(clip.video, length.info)
+        length = lengths.of(item.video)
+        frames = frames_read(item.video, plan.model.frames_wanted(), length.info)
+        video_s = decoded_s(item.video, length.info)
         if estimator is None:
-            return ClipForecast(clip, len(frames), video_s, length.exact)
-        context = plan.task.context(clip, Planned(frames))
-        prompts = [plan.task.prompt(clip, question, frames) for question in clip.questions]
+            return VideoForecast(item, len(frames), video_s, length.exact)
+        context = plan.task.context(item, Planned(frames))
+        prompts = [plan.task.prompt(item, question, frames) for question in item.questions]
         estimate = estimator.estimate(context, prompts, plan.decoding)
-        return ClipForecast(clip, len(frames), video_s, length.exact, length.exact and estimator.exact, estimate)
+        return VideoForecast(item, len(frames), video_s, length.exact, length.exact and estimator.exact, estimate)
     except SampleError as error:
-        return ClipForecast(clip, failure=error)
+        return VideoForecast(item, failure=error)
 
 
 def frames_read(video: Video, request: FrameRequest, info: VideoInfo) -> FramePlan:
     """Raises VideoError."""
-    if video.splice is not None:
-        return spliced(video.path, info, video.splice, request)[0]
+    if video.composite is not None:
+        return composite_plan(video.path, info, video.composite, request)[0]
     return sample(request, info.frame_count, info.native_fps, video.start_s, video.end_s)
 
 
@@ -205,7 +205,7 @@ def decoded_s(video: Video, info: VideoInfo) -> float:
     return min(video.end_s or info.duration_s, info.duration_s) - min(video.start_s or 0.0, info.duration_s)
 
 
-def _totals(plan: Plan, run: Run, found: Sequence[ClipForecast]) -> Forecast:
+def _totals(plan: Plan, run: Run, found: Sequence[VideoForecast]) -> Forecast:
     task = plan.task
     estimates = [f.estimate for f in found if f.estimate is not None]
     questions = [q for f in found for q in f.questions()]
@@ -215,7 +215,7 @@ def _totals(plan: Plan, run: Run, found: Sequence[ClipForecast]) -> Forecast:
         run=str(run.path),
         answered=0,
         videos=len(found),
-        questions=sum(len(f.clip.questions) for f in found),
+        questions=sum(len(f.item.questions) for f in found),
         video_hours=sum(f.video_s for f in found) / 3600,
         frames=sum(f.frames for f in found),
         known=sum(f.known for f in found),

@@ -10,7 +10,7 @@ from typing import Any
 from evalkit.evaluate import Labels, evaluate
 from evalkit.model import ModelSettings, VideoModel
 from evalkit.task import Task
-from evalkit.types import Clip, Decoding, Record
+from evalkit.types import Decoding, Record, VideoQuestions
 from evalkit.video.reader import FrameReader
 from evalkit.video.settings import VideoSettings
 
@@ -27,17 +27,17 @@ class Job:
 
 
 class Worker:
-    """Holds a loaded model and a frame reader, and answers clips with them."""
+    """Holds a loaded model and a frame reader, and answers videos with them."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.model: VideoModel = job.model.build()
         self.reader = FrameReader(job.video)
 
-    def answer(self, clips: Iterable[Clip]) -> Iterator[Record]:
+    def answer(self, items: Iterable[VideoQuestions]) -> Iterator[Record]:
         job = self.job
         yield from evaluate(
-            job.task, self.model, clips, self.reader, job.model.frames_wanted(), job.decoding, job.labels
+            job.task, self.model, items, self.reader, job.model.frames_wanted(), job.decoding, job.labels
         )
 
     def close(self) -> None:
@@ -52,5 +52,5 @@ class Executor(ABC):
     machines: dict[str, Any] = field(init=False, repr=False, default_factory=dict)
 
     @abstractmethod
-    def run(self, job: Job, clips: Sequence[Clip]) -> Iterator[Record]:
+    def run(self, job: Job, items: Sequence[VideoQuestions]) -> Iterator[Record]:
         """Records as they come, in any order, each question once. Closing the iterator stops the workers."""

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 from evalkit.executors.base import Executor, Job, Worker
 from evalkit.provenance import hardware
-from evalkit.types import Clip, Record
+from evalkit.types import Record, VideoQuestions
 
 
 @dataclass
 class Local(Executor):
     """One worker, in the task's order."""
 
-    def run(self, job: Job, clips: Sequence[Clip]) -> Iterator[Record]:
+    def run(self, job: Job, items: Sequence[VideoQuestions]) -> Iterator[Record]:
         worker = Worker(job)
         self.machines[job.labels.worker] = hardware()
         try:
-            yield from worker.answer(clips)
+            yield from worker.answer(items)
         finally:
             worker.close()

@@ -22,7 +22,7 @@ from evalkit.errors import ConfigError, EvalkitError, ModelError, RunError
 from evalkit.evaluate import failed
 from evalkit.executors.base import Executor, Job, Worker
 from evalkit.provenance import hardware
-from evalkit.types import Clip, Record
+from evalkit.types import Record, VideoQuestions
 
 _UNAVAILABLE_S = 1.0
 
@@ -45,14 +45,14 @@ class Ray(Executor):
         if (self.gpus_per_worker or 0) < 0 or self.cpus_per_worker < 0:
             raise ConfigError("executor.gpus_per_worker and executor.cpus_per_worker cannot be negative.")
 
-    def run(self, job: Job, clips: Sequence[Clip]) -> Iterator[Record]:
+    def run(self, job: Job, items: Sequence[VideoQuestions]) -> Iterator[Record]:
         ray = _ray()
         own = not ray.is_initialized()
         if own:
             _start(ray, self.address)
         crew = _Crew(ray, self, job)
         try:
-            yield from crew.run(clips)
+            yield from crew.run(items)
         finally:
             crew.dismiss()
             if own:
@@ -93,32 +93,32 @@ def _own_signals() -> Iterator[None]:
 class _Queue:
     """The videos that are still to be done, and who has which. Lives in an actor: workers pull from it."""
 
-    def __init__(self, clips: Sequence[Clip]) -> None:
-        self.waiting = sorted(clips, key=_seconds)  # the last is the longest
-        self.taken: dict[int, list[Clip]] = {}
+    def __init__(self, items: Sequence[VideoQuestions]) -> None:
+        self.waiting = sorted(items, key=_seconds)  # the last is the longest
+        self.taken: dict[int, list[VideoQuestions]] = {}
 
-    def take(self, worker: int) -> Clip | None:
+    def take(self, worker: int) -> VideoQuestions | None:
         if not self.waiting:
             return None
-        clip = self.waiting.pop()
-        self.taken.setdefault(worker, []).append(clip)
-        return clip
+        item = self.waiting.pop()
+        self.taken.setdefault(worker, []).append(item)
+        return item
 
-    def give_back(self, worker: int, clips: Sequence[Clip]) -> None:
+    def give_back(self, worker: int, items: Sequence[VideoQuestions]) -> None:
         """What a dead worker had not answered, in front of everything else."""
         self.taken[worker] = []
-        self.waiting.extend(clips)
+        self.waiting.extend(items)
 
-    def taken_by(self, worker: int) -> list[Clip]:
+    def taken_by(self, worker: int) -> list[VideoQuestions]:
         return self.taken.get(worker, [])
 
 
-def _seconds(clip: Clip) -> float:
-    return clip.video.duration_s or 0.0
+def _seconds(item: VideoQuestions) -> float:
+    return item.video.duration_s or 0.0
 
 
 class _Member:
-    """One worker. The model is built with the first clip, so that what is wrong with it is reported as such."""
+    """One worker. The model is built with the first video, so that what is wrong with it is reported as such."""
 
     def __init__(self, job: Job, number: int) -> None:
         self.job = replace(job, labels=replace(job.labels, worker=_name(number)))
@@ -152,16 +152,16 @@ class _Crew:
         self.at_work: set[int] = set()  # workers that have said so since they were last begun
         self.queue: Any = None
 
-    def run(self, clips: Sequence[Clip]) -> Iterator[Record]:
+    def run(self, items: Sequence[VideoQuestions]) -> Iterator[Record]:
         """Every question once, whatever becomes of the workers."""
         ray = self.ray
-        self._engage(clips)
+        self._engage(items)
         streams = {self._begin(n): n for n in range(len(self.members))}
         resting: set[int] = set()
-        questions = sum(len(clip.questions) for clip in clips)
+        questions = sum(len(item.questions) for item in items)
         while len(self.done) < questions:  # some workers may never have found a place
             if not streams:
-                streams = self._once_more(clips)
+                streams = self._once_more(items)
                 resting.clear()
             (ready,), _ = ray.wait(list(streams), num_returns=1, fetch_local=False)
             number = streams.pop(ready)
@@ -197,7 +197,7 @@ class _Crew:
         for actor in filter(None, [*self.members, self.queue]):
             self.ray.kill(actor)
 
-    def _engage(self, clips: Sequence[Clip]) -> None:
+    def _engage(self, items: Sequence[VideoQuestions]) -> None:
         """The queue, on the machine of this command so that no other's loss is the queue's; and the workers."""
         ray = self.ray
         gpus = self.settings.gpus_per_worker
@@ -206,9 +206,9 @@ class _Crew:
         self._check_room({"CPU": self.settings.cpus_per_worker, "GPU": gpus})
         affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         here = affinity(ray.get_runtime_context().get_node_id(), soft=False)
-        self.queue = ray.remote(num_cpus=0, scheduling_strategy=here)(_Queue).remote(clips)
+        self.queue = ray.remote(num_cpus=0, scheduling_strategy=here)(_Queue).remote(items)
         member = ray.remote(num_cpus=self.settings.cpus_per_worker, num_gpus=gpus, max_restarts=-1)(_Member)
-        self.members = [member.remote(self.job, n) for n in range(min(self.settings.workers, len(clips)))]
+        self.members = [member.remote(self.job, n) for n in range(min(self.settings.workers, len(items)))]
 
     def _check_room(self, wanted: Mapping[str, float]) -> None:
         """A worker that fits nowhere would be waited for forever."""
@@ -247,15 +247,15 @@ class _Crew:
         if not left:
             self._count_idle_death(number, error)
         again = []
-        for position, clip in enumerate(left):
-            self.deaths[clip.video.id] += position == 0  # the one at hand; the others were only being decoded
-            if self.deaths[clip.video.id] < self.settings.tries:
-                again.append(clip)
+        for position, item in enumerate(left):
+            self.deaths[item.video.id] += position == 0  # the one at hand; the others were only being decoded
+            if self.deaths[item.video.id] < self.settings.tries:
+                again.append(item)
                 continue
-            cause = ModelError(f"{clip.video.path} ended its worker {self.settings.tries} times.", kind="worker_died")
-            for question in clip.questions:
+            cause = ModelError(f"{item.video.path} ended its worker {self.settings.tries} times.", kind="worker_died")
+            for question in item.questions:
                 self.done.add(question.id)
-                yield failed(self.job.task, clip, question, cause, self.job.labels)
+                yield failed(self.job.task, item, question, cause, self.job.labels)
         self.ray.get(self.queue.give_back.remote(number, again[::-1]))
 
     def _count_idle_death(self, number: int, error: Exception) -> None:
@@ -268,14 +268,14 @@ class _Crew:
                 f"there memory for the model, {self.settings.workers} times? Try executor=local to see its own words."
             )
 
-    def _once_more(self, clips: Sequence[Clip]) -> dict[Any, int]:
+    def _once_more(self, items: Sequence[VideoQuestions]) -> dict[Any, int]:
         """All workers are through, but answers were lost on their way."""
         self.idle_deaths[-1] += 1
         if self.idle_deaths[-1] > self.settings.tries:
             raise RunError("answers keep being lost between Ray's workers and this process. The same command goes on.")
-        self.ray.get(self.queue.give_back.remote(-1, list(filter(None, map(self._unanswered, clips)))))
+        self.ray.get(self.queue.give_back.remote(-1, list(filter(None, map(self._unanswered, items)))))
         return {self._begin(n): n for n in range(len(self.members))}
 
-    def _unanswered(self, clip: Clip) -> Clip | None:
-        questions = tuple(q for q in clip.questions if q.id not in self.done)
-        return replace(clip, questions=questions) if questions else None
+    def _unanswered(self, item: VideoQuestions) -> VideoQuestions | None:
+        questions = tuple(q for q in item.questions if q.id not in self.done)
+        return replace(item, questions=questions) if questions else None

@@ -189,12 +189,12 @@ def _conclude(task: Task) -> int:
     """Whether the task can be loaded now. What is to be got by hand may be missing."""
     Hub().open(task)
     try:
-        clips = list(task.clips())
+        items = list(task.items())
     except DataError as error:
         print(f"\nnot complete yet: {error}")
         return 0 if task.hub and task.hub.by_hand else 1
     print(
-        f"\ncomplete: {len({clip.video.path for clip in clips})} videos, {sum(len(c.questions) for c in clips)} "
+        f"\ncomplete: {len({item.video.path for item in items})} videos, {sum(len(c.questions) for c in items)} "
         f"questions. `python -m evalkit.doctor task={task.name}` decodes each video."
     )
     return 0

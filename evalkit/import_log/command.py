@@ -19,7 +19,7 @@ from evalkit.job import say
 from evalkit.replies import GradedRun, by_id, exit_code, load_questions
 from evalkit.runs import slug
 from evalkit.task import Task
-from evalkit.types import Clip, Question, Record
+from evalkit.types import Question, Record, VideoQuestions
 
 _MOST_PADDED = 8
 """Harnesses pad a log by a few documents, one a rank at most. Whoever answers more of them twice has run twice."""
@@ -37,9 +37,9 @@ def import_log(arguments: Arguments) -> int:
     task, source, tracker = (
         instantiate(config[group], group, list(config.plugins)) for group in ("task", "source", "tracker")
     )
-    clips = load_questions(task, source)
-    order = [q.id for clip in task.load(task.root) for q in clip.questions]
-    joined = Joiner(clips, order).join(logged)
+    items = load_questions(task, source)
+    order = [q.id for item in task.load(task.root) for q in item.questions]
+    joined = Joiner(items, order).join(logged)
     _report(joined, len(logged), skip=unmatched == "skip")
     model = slug(name or paths[0].name.split(".")[0])
     origin = _origin(paths, joined)
@@ -49,13 +49,13 @@ def import_log(arguments: Arguments) -> int:
         model=model,
         identity=ident,
         config=plain(config),
-        manifest=_manifest(ident, task, clips, origin),
+        manifest=_manifest(ident, task, items, origin),
         remarks=[f"imported from {', '.join(origin['files'])}: answers of another harness, graded here"],
         tracker=tracker,
     )
-    questions = by_id(clips)
-    records = regrade_all(task, _records(task, clips, joined), questions)
-    return exit_code(run.write(Path(str(config.results)), records, clips), float(config.min_coverage))
+    questions = by_id(items)
+    records = regrade_all(task, _records(task, items, joined), questions)
+    return exit_code(run.write(Path(str(config.results)), records, items), float(config.min_coverage))
 
 
 def _origin(paths: Sequence[Path], joined: Joined) -> dict[str, Any]:
@@ -63,8 +63,8 @@ def _origin(paths: Sequence[Path], joined: Joined) -> dict[str, Any]:
     return {"files": [path.name for path in paths], "sha256": digests, "replies": len(joined.replies)}
 
 
-def _manifest(ident: dict[str, Any], task: Task, clips: list[Clip], origin: dict[str, Any]) -> dict[str, Any]:
-    data = {"root": str(task.root), **provenance.data(clips)}
+def _manifest(ident: dict[str, Any], task: Task, items: list[VideoQuestions], origin: dict[str, Any]) -> dict[str, Any]:
+    data = {"root": str(task.root), **provenance.data(items)}
     return {
         "identity": ident,
         "code": provenance.code(task, task),
@@ -119,23 +119,23 @@ def _places(rows: Sequence[Logged]) -> str:
     return "; ".join(row.place for row in rows[:5]) + ("; ..." if len(rows) > 5 else "")
 
 
-def _records(task: Task, clips: list[Clip], joined: Joined) -> list[Record]:
+def _records(task: Task, items: list[VideoQuestions], joined: Joined) -> list[Record]:
     """A record for each question; one without a reply in the log failed, and lowers the coverage."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return [_record(task, clip, q, joined.replies.get(q.id), now) for clip in clips for q in clip.questions]
+    return [_record(task, item, q, joined.replies.get(q.id), now) for item in items for q in item.questions]
 
 
-def _record(task: Task, clip: Clip, question: Question, row: Logged | None, now: str) -> Record:
+def _record(task: Task, item: VideoQuestions, question: Question, row: Logged | None, now: str) -> Record:
     return Record(
         run="",
         task=task.name,
         split=task.split,
         protocol=task.protocol,
         model="",
-        video=clip.video.id,
+        video=item.video.id,
         question=question.id,
         unit=question.unit,
-        cluster=clip.cluster,
+        cluster=item.cluster,
         groups={},
         gold=list(question.gold) if isinstance(question.gold, tuple) else question.gold,
         status="ok" if row else "failed",

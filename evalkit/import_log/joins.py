@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from evalkit.import_log.logs import Logged
 from evalkit.import_log.sayings import Saying, has_options, plain, same_gold, same_options, same_text, stem
-from evalkit.types import Clip, Question
+from evalkit.types import Question, VideoQuestions
 
 IDS = ("question_id", "questionID", "uid", "qid", "id", "uuid")
 PLACES = ("doc_id", "index")
@@ -42,25 +42,25 @@ class Joined:
 
 class Joiner:
     """The questions of a task, by everything that a log may call them. `order`: their ids as they stand in the data,
-    where that is not the order of the clips."""
+    where that is not the order of the videos."""
 
-    def __init__(self, clips: Sequence[Clip], order: Sequence[str] = ()) -> None:
-        self.ids = {q.id: q for clip in clips for q in clip.questions}
+    def __init__(self, items: Sequence[VideoQuestions], order: Sequence[str] = ()) -> None:
+        self.ids = {q.id: q for item in items for q in item.questions}
         self.order = [self.ids[id] for id in order or self.ids if id in self.ids]
         self.texts: dict[tuple[str, str], list[Question]] = defaultdict(list)
         self.anywhere: dict[str, list[Question]] = defaultdict(list)
         self.videos: dict[str, list[Question]] = defaultdict(list)
         self.cells: dict[tuple[float, float], list[Question]] = defaultdict(list)
-        self.clip_of = {q.id: clip for clip in clips for q in clip.questions}
-        for clip in clips:
-            video = clip.video
-            called = (video.id, video.path.name, clip.cluster, str(clip.meta.get("video_id", video.id)))
+        self.item_of = {q.id: item for item in items for q in item.questions}
+        for item in items:
+            video = item.video
+            called = (video.id, video.path.name, item.cluster, str(item.meta.get("video_id", video.id)))
             names = {stem(name) for name in called}
-            for q in clip.questions:
+            for q in item.questions:
                 self.anywhere[plain(q.text)].append(q)
-                if video.splice is not None and video.splice.image is not None:
-                    for depth in {video.splice.depth, 100 * video.splice.depth}:  # as a share, or in percent
-                        self.cells[video.splice.frames, depth].append(q)
+                if video.composite is not None and video.composite.image is not None:
+                    for depth in {video.composite.depth, 100 * video.composite.depth}:  # as a share, or in percent
+                        self.cells[video.composite.frames, depth].append(q)
                 for name in names:
                     self.texts[name, plain(q.text)].append(q)
                     self.videos[name].append(q)
@@ -126,7 +126,7 @@ class Joiner:
 
     def _next(self, candidates: Sequence[Question], taken: int) -> Question | None:
         """Of several candidates, the next in order if it makes no difference to a score; else none."""
-        if len({(q.gold, q.options, self.clip_of[q.id].video.path) for q in candidates}) > 1:
+        if len({(q.gold, q.options, self.item_of[q.id].video.path) for q in candidates}) > 1:
             return None
         return candidates[taken % len(candidates)] if candidates else None
 
@@ -144,7 +144,7 @@ class Joiner:
 
     def _same_part(self, saying: Saying, question: Question) -> bool:
         """Whether the row names the part of the video that the question is about."""
-        video = self.clip_of[question.id].video
+        video = self.item_of[question.id].video
         if saying.span is None or video.start_s is None or video.end_s is None:
             return False
         return abs(video.start_s - saying.span[0]) < 0.05 and abs(video.end_s - saying.span[1]) < 0.05

@@ -40,7 +40,7 @@ class Strips:
         """The strip's file; None where there is no video any more, or no frames of it."""
         if not self.number or video is None or not sampling or not sampling.get("indices"):
             return None
-        if video.splice is not None or not video.path.exists():
+        if video.composite is not None or not video.path.exists():
             return None
         positions = picked(sampling, self.number)
         indices = [int(sampling["indices"][p]) for p in positions]
@@ -73,7 +73,7 @@ def videos(entry: Entry) -> dict[str, Video]:
     task = entry.rules()
     task.root, task.allow_missing = root, True
     try:
-        return {clip.video.id: clip.video for clip in task.clips()}
+        return {item.video.id: item.video for item in task.items()}
     except EvalkitError:
         return {}  # the annotations are gone or changed: pages stand without pictures
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from evalkit.scoring.summary import Scores
 from evalkit.task import Task
-from evalkit.types import Clip, Record
+from evalkit.types import Record, VideoQuestions
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class About:
     path: Path
     task: Task
     config: dict[str, Any]
-    clips: Sequence[Clip] = ()  # all of the run
-    pending: Sequence[Clip] = ()  # those with something left to ask
+    items: Sequence[VideoQuestions] = ()  # all of the run
+    pending: Sequence[VideoQuestions] = ()  # those with something left to ask
     records: Sequence[Record] = ()  # already there
     remarks: Sequence[str] = ()
     group: str | None = None  # the sweep this run belongs to

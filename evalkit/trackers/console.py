@@ -16,7 +16,7 @@ from rich.text import Text
 
 from evalkit.scoring.summary import Metric, Scores
 from evalkit.trackers.base import About, Outcome, Tracker
-from evalkit.types import Clip, Record
+from evalkit.types import Record, VideoQuestions
 
 _LINE_EVERY_S = 30.0
 
@@ -83,14 +83,14 @@ class _State:
     """Counts of a run in progress."""
 
     def __init__(self, about: About) -> None:
-        asked = {q.id for clip in about.clips for q in clip.questions}
-        self.questions, self.videos = len(asked), len(about.clips)
+        asked = {q.id for item in about.items for q in item.questions}
+        self.questions, self.videos = len(asked), len(about.items)
         done = [r for r in about.records if r.status == "ok" and r.question in asked]
         self.questions_done = len(done)
         self.videos_done = self.videos - len(about.pending)
         self.score_sum, self.scored = sum(r.score or 0.0 for r in done), len(done)
         self.failed = 0
-        self._left = {clip.video.id: len(clip.questions) for clip in about.pending}
+        self._left = {item.video.id: len(item.questions) for item in about.pending}
         self._weight = _seconds_a_question(about.pending)
         self.seconds_total = sum(self._weight[v] * n for v, n in self._left.items())
         self.seconds_done = 0.0
@@ -124,11 +124,11 @@ class _State:
         return f"{self.counts()}, score so far {self.score()}, ETA {self.eta()}"
 
 
-def _seconds_a_question(clips: Sequence[Clip]) -> dict[str, float]:
-    """Annotated seconds of video for each question of a clip; the mean length stands in where none is annotated."""
-    known = [c.video.duration_s for c in clips if c.video.duration_s]
+def _seconds_a_question(items: Sequence[VideoQuestions]) -> dict[str, float]:
+    """Annotated seconds of video for each question of a video; the mean length stands in where none is annotated."""
+    known = [c.video.duration_s for c in items if c.video.duration_s]
     typical = sum(known) / len(known) if known else 60.0
-    return {c.video.id: (c.video.duration_s or typical) / len(c.questions) for c in clips}
+    return {c.video.id: (c.video.duration_s or typical) / len(c.questions) for c in items}
 
 
 class _Counts(ProgressColumn):

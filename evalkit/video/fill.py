@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from evalkit.errors import VideoError
-from evalkit.types import FrameRequest, Splice, Video
+from evalkit.types import Composite, FrameRequest, Video
 
 from .info import BackendFailed
 from .process import Worker, WorkerPool
@@ -122,17 +122,17 @@ class Filler:
             "start_s": video.start_s,
             "end_s": video.end_s,
             "fps": video.fps,
-            "splice": _plain(video.splice),
+            "composite": _plain(video.composite),
             "standing_in": False,
             "threads": self._threads,
         }
 
 
-def _plain(splice: Splice | None) -> dict[str, Any] | None:
+def _plain(composite: Composite | None) -> dict[str, Any] | None:
     """As JSON carries it."""
-    if splice is None:
+    if composite is None:
         return None
-    return {**asdict(splice), "image": None if splice.image is None else os.fspath(splice.image)}
+    return {**asdict(composite), "image": None if composite.image is None else os.fspath(composite.image)}
 
 
 def _given_up(video: Video, causes: str, failure: BackendFailed) -> VideoError:

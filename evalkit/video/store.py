@@ -69,13 +69,13 @@ class FrameStore:
 
     def key(self, job: Mapping[str, Any]) -> str | None:
         """The name of the entry for a decoding job; None for what is not kept: folders of pictures, missing files."""
-        splice = job.get("splice") or {}
-        files = [Path(f) for f in (job["path"], splice.get("image")) if f]
+        composite = job.get("composite") or {}
+        files = [Path(f) for f in (job["path"], composite.get("image")) if f]
         if not all(f.is_file() for f in files):
             return None
         asked = {k: v for k, v in job.items() if k not in ("path", "threads")}
         parts = {
-            "asked": {**asked, "splice": {**splice, "image": None}},
+            "asked": {**asked, "composite": {**composite, "image": None}},
             "backend": version(PACKAGES[job["backend"]]),
             "pillow": version("pillow"),
             "files": [identity(f) for f in files],

@@ -24,15 +24,15 @@ import numpy as np
 from PIL import Image
 
 from evalkit.errors import EvalkitError, VideoError
-from evalkit.types import FramePlan, FrameRequest, Splice
+from evalkit.types import Composite, FramePlan, FrameRequest
 
+from .composite import CompositeVideo
 from .decord import DecordDecoder
 from .index import Progress
 from .info import Decoder
 from .pictures import PictureFolder
 from .pyav import PyAVDecoder
 from .sampling import RESAMPLING, sample
-from .splice import SplicedVideo
 from .wire import Sender
 
 
@@ -74,9 +74,9 @@ def _decode(job: dict[str, Any], sender: Sender) -> None:
     path = Path(job["path"])
     request = FrameRequest(**{**job["request"], "size": tuple(job["request"]["size"] or ()) or None})
     backend: Decoder = _opened(path, job, sender.alive)
-    if job["splice"]:
-        spliced = SplicedVideo(path, backend, _splice(job["splice"]), request)
-        backend, plan = spliced, spliced.plan
+    if job["composite"]:
+        composite = CompositeVideo(path, backend, _composite(job["composite"]), request)
+        backend, plan = composite, composite.plan
     else:
         plan = plan_for(path, backend, request, job["start_s"], job["end_s"])
     sender.send(
@@ -141,8 +141,8 @@ def _opened(path: Path, job: dict[str, Any], alive: Progress) -> Decoder:
     return DecordDecoder(path, job["threads"], alive, job["standing_in"])
 
 
-def _splice(fields: dict[str, Any]) -> Splice:
-    return Splice(**{**fields, "image": Path(fields["image"]) if fields["image"] else None})
+def _composite(fields: dict[str, Any]) -> Composite:
+    return Composite(**{**fields, "image": Path(fields["image"]) if fields["image"] else None})
 
 
 def plan_for(

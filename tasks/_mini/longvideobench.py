@@ -1,6 +1,6 @@
 """A miniature of LongVideoBench in the official layout: both splits, all four length groups, three to five options.
 
-Its subtitles have what the real ones have: two file forms, the times of the video a clip was cut from, an end that is a
+Its subtitles have what the real ones have: two file forms, the times of the video it was cut from, an end that is a
 whole number or missing, lines that no frame of one a second falls into, and questions that quote them.
 """
 

@@ -15,7 +15,7 @@ from evalkit.doctor.checks import check_videos
 from evalkit.doctor.command import _cores, _progress, doctor
 from evalkit.errors import ConfigError, DataError
 from evalkit.sources import Mini
-from evalkit.types import Clip, Question, Splice, Video
+from evalkit.types import Composite, Question, Video, VideoQuestions
 from evalkit.video.scenes import Scene, film
 from evalkit.video.write import write_video
 from tests.foreign_logs import jsonl
@@ -120,26 +120,26 @@ def test_many_faults_are_cut_on_the_screen_and_complete_in_the_file(tmp_path, ca
     assert "  ... and 4 more" in capsys.readouterr().out
 
 
-def clip(path: Path, id: str, **more) -> Clip:
-    return Clip(Video(f"{path.name}/{id}", path, **more), (Question(id, "?"),))
+def item(path: Path, id: str, **more) -> VideoQuestions:
+    return VideoQuestions(Video(f"{path.name}/{id}", path, **more), (Question(id, "?"),))
 
 
 def test_parts_that_are_not_in_their_video(whole):
     path = whole / "videos" / "v3.mp4"  # 5 s
-    clips = [
-        clip(path, "inside", start_s=1.0, end_s=4.0),
-        clip(path, "rounded", start_s=1.0, end_s=5.4),
-        clip(path, "behind", start_s=6.0, end_s=7.0),
-        clip(path, "across", start_s=1.0, end_s=20.0),
+    items = [
+        item(path, "inside", start_s=1.0, end_s=4.0),
+        item(path, "rounded", start_s=1.0, end_s=5.4),
+        item(path, "behind", start_s=6.0, end_s=7.0),
+        item(path, "across", start_s=1.0, end_s=20.0),
     ]
-    findings = check_videos(clips, 1)
+    findings = check_videos(items, 1)
     assert [f.kind for f in findings] == ["part", "part"]
     assert "begins at 6.0 s" in findings[0].message and "ends at 20.0 s" in findings[1].message
     assert {f.questions for f in findings} == {4}
 
 
 def test_the_length_of_a_part_is_not_that_of_the_video(whole):
-    part = clip(whole / "videos" / "v3.mp4", "part", start_s=1.0, end_s=2.0, duration_s=1.0)
+    part = item(whole / "videos" / "v3.mp4", "part", start_s=1.0, end_s=2.0, duration_s=1.0)
     assert check_videos([part], 1) == []
 
 
@@ -153,8 +153,8 @@ def test_folders_of_pictures(tmp_path):
             Image.new("RGB", (32, 24), (40 * number, 0, 0)).save(tmp_path / name / f"{number:05}.jpg")
     torn = tmp_path / "torn" / "00005.jpg"
     torn.write_bytes(torn.read_bytes()[:300])
-    clips = [clip(tmp_path / name, name, fps=3.0, duration_s=2.0) for name in ("good", "torn", "empty", "gone")]
-    found = {Path(f.path).name: f.kind for f in check_videos(clips, 1)}
+    items = [item(tmp_path / name, name, fps=3.0, duration_s=2.0) for name in ("good", "torn", "empty", "gone")]
+    found = {Path(f.path).name: f.kind for f in check_videos(items, 1)}
     assert found == {"torn": "damaged", "empty": "empty", "gone": "missing"}
 
 
@@ -164,13 +164,13 @@ def test_needles(whole, tmp_path):
     haystack, needle = whole / "videos" / "v3.mp4", tmp_path / "needle.png"
     Image.new("RGB", (32, 24)).save(needle)
     grid = [
-        clip(haystack, f"{frames}-{depth}", splice=Splice("haystack", frames, needle, depth), duration_s=99.0)
+        item(haystack, f"{frames}-{depth}", composite=Composite("haystack", frames, needle, depth), duration_s=99.0)
         for frames in (2, 5)
         for depth in (0.0, 1.0)
     ]
     assert check_videos(grid, 1) == []
-    long = clip(haystack, "long", splice=Splice("haystack", 600, needle, 0.5))
-    lost = clip(haystack, "lost", splice=Splice("haystack", 5, tmp_path / "lost.png", 0.5))
+    long = item(haystack, "long", composite=Composite("haystack", 600, needle, 0.5))
+    lost = item(haystack, "lost", composite=Composite("haystack", 5, tmp_path / "lost.png", 0.5))
     findings = check_videos([*grid, long, lost], 1)
     assert [f.kind for f in findings] == ["too_short", "needle"]
     assert "has 5 frames for the haystack, 600 are wanted" in findings[0].message
@@ -180,7 +180,7 @@ def test_needles(whole, tmp_path):
 def test_miniatures_are_whole(name):
     task = instantiate({"_target_": f"evalkit.tasks.{name}"}, "task")
     Mini().open(task)
-    assert check_videos(list(task.clips()), 2) == []
+    assert check_videos(list(task.items()), 2) == []
 
 
 def test_a_video_that_one_decoder_cannot_read_is_no_reason_to_fail(data, tmp_path, monkeypatch):
@@ -194,7 +194,7 @@ def test_a_video_that_one_decoder_cannot_read_is_no_reason_to_fail(data, tmp_pat
 def test_all_cores_are_used_unless_told_otherwise(whole, tmp_path, monkeypatch):
     asked = []
 
-    def check(clips, workers, advance):
+    def check(items, workers, advance):
         asked.append(workers)
         return []
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from evalkit import CONFIGS, job
 from evalkit.cli.compose import compose
 from evalkit.dry_run import text as dry_run_text
-from evalkit.dry_run.forecast import UNKNOWN_FPS, ClipForecast, Lengths, forecast, forecast_clip
+from evalkit.dry_run.forecast import UNKNOWN_FPS, Lengths, VideoForecast, forecast, forecast_video
 from evalkit.errors import DataError
 from evalkit.model import QuestionEstimate
 from evalkit.models.videoxl2 import mini
@@ -52,11 +52,11 @@ def planned(arguments: list[str]) -> job.Plan:
     return job.plan(compose([*arguments, "dry_run=true"], [CONFIGS, CONF]), model)
 
 
-def clip_by_clip(plan: job.Plan) -> list[ClipForecast]:
+def video_by_video(plan: job.Plan) -> list[VideoForecast]:
     plan.source.open(plan.task)
-    clips = job.limited(plan.task.clips(), plan.config.limit)
-    lengths, estimator = Lengths([clip.video for clip in clips], seconds=30), plan.model.estimator()
-    return [forecast_clip(plan, estimator, lengths, clip) for clip in clips]
+    items = job.limited(plan.task.items(), plan.config.limit)
+    lengths, estimator = Lengths([item.video for item in items], seconds=30), plan.model.estimator()
+    return [forecast_video(plan, estimator, lengths, item) for item in items]
 
 
 def ran(arguments: list[str], results: Path) -> dict[str, Record]:
@@ -64,9 +64,9 @@ def ran(arguments: list[str], results: Path) -> dict[str, Record]:
     return {record.question: record for record in read_records(only_run(results))}
 
 
-def same(said: ClipForecast, records: dict[str, Record]) -> None:
+def same(said: VideoForecast, records: dict[str, Record]) -> None:
     assert said.estimate is not None and said.exact and said.known
-    for question, q in zip(said.clip.questions, said.estimate.questions, strict=True):
+    for question, q in zip(said.item.questions, said.estimate.questions, strict=True):
         record = records[question.id]
         assert isinstance(q, QuestionEstimate)
         assert said.frames == record.frames
@@ -83,9 +83,9 @@ def same(said: ClipForecast, records: dict[str, Record]) -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_what_is_foretold_is_what_the_records_say(name: str, tmp_path: Path) -> None:
     arguments = [*MINI, *SMALL, *SETTINGS[name]]
-    before = clip_by_clip(planned(arguments))
+    before = video_by_video(planned(arguments))
     records = ran(arguments, tmp_path)
-    assert sum(len(said.clip.questions) for said in before) == len(records) == 7
+    assert sum(len(said.item.questions) for said in before) == len(records) == 7
     for said in before:
         same(said, records)
     if name.startswith("bilevel"):
@@ -104,36 +104,36 @@ OTHERS = {
 @pytest.mark.parametrize("task", OTHERS)
 def test_whatever_the_video_is(task: str, tmp_path: Path) -> None:
     named = [f"task={task}", *MINI[1:], *SMALL, "limit=12", *OTHERS[task]]
-    before = clip_by_clip(planned(named))
+    before = video_by_video(planned(named))
     records = ran(named, tmp_path)
     assert len(before) > 1
     for said in before:
         same(said, records)
-    videos = [said.clip.video for said in before]
+    videos = [said.item.video for said in before]
     if task == "mvbench":
         assert any(video.path.is_dir() for video in videos) and any(video.start_s for video in videos)
     if task == "niah":
-        assert all(video.splice for video in videos)
+        assert all(video.composite for video in videos)
 
 
 def test_a_selection_file_is_read_for_each_question(tmp_path: Path) -> None:
     plan = planned([*MINI, *SMALL])
     plan.source.open(plan.task)
-    questions = [(clip, q) for clip in job.limited(plan.task.clips(), 7) for q in clip.questions]
+    questions = [(item, q) for item in job.limited(plan.task.items(), 7) for q in item.questions]
     rows = [
-        {"key": f"{clip.video.path.name}_{q.text}", "config": [1, 1, 8, False], "units": list(range(i % 4))}
-        for i, (clip, q) in enumerate(questions[:-1])
+        {"key": f"{item.video.path.name}_{q.text}", "config": [1, 1, 8, False], "units": list(range(i % 4))}
+        for i, (item, q) in enumerate(questions[:-1])
     ]
     file = tmp_path / "selected.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     relevance = "model.bilevel_decode.relevance"
     arguments = [*MINI, *SMALL, "min_coverage=0", f"{relevance}.method=file", f"{relevance}.file={file}"]
-    before = clip_by_clip(planned(arguments))
+    before = video_by_video(planned(arguments))
     records = ran(arguments, tmp_path / "results")
     used = set()
     for said in before:
         assert said.estimate is not None
-        for question, q in zip(said.clip.questions, said.estimate.questions, strict=True):
+        for question, q in zip(said.item.questions, said.estimate.questions, strict=True):
             record = records[question.id]
             if isinstance(q, QuestionEstimate):
                 assert {"dense": said.estimate.kv_bytes, "used": q.kv_bytes_used} == record.kv_bytes
@@ -147,11 +147,11 @@ def test_a_selection_file_is_read_for_each_question(tmp_path: Path) -> None:
 
 def test_totals_are_sums_over_the_clips(tmp_path: Path) -> None:
     plan = planned([*MINI, "model.frames.max=24", f"results={tmp_path}"])
-    clips, told = clip_by_clip(plan), forecast(plan)
-    estimates = [said.estimate for said in clips if said.estimate]
-    assert told.videos == len(clips) == told.exact == told.known
-    assert told.questions == sum(len(said.clip.questions) for said in clips)
-    assert told.frames == sum(said.frames for said in clips)
+    items, told = video_by_video(plan), forecast(plan)
+    estimates = [said.estimate for said in items if said.estimate]
+    assert told.videos == len(items) == told.exact == told.known
+    assert told.questions == sum(len(said.item.questions) for said in items)
+    assert told.frames == sum(said.frames for said in items)
     assert told.kv_bytes == pytest.approx(sum(e.kv_bytes for e in estimates) / len(estimates))
     assert told.flops["vision"] == sum(e.vision_flops or 0 for e in estimates)
     assert told.hours["compute"] == pytest.approx(sum(told.flops.values()) / 300e12 / 3600)
@@ -208,8 +208,8 @@ def test_videos_that_are_not_there_count_as_long_as_annotated(tmp_path: Path) ->
     told = forecast(planned([*local, "task.allow_missing=true"]))
     assert (told.videos, told.missing, told.known) == (whole.videos, 3, whole.videos - 4)
     name = f"{videos[3].parent.name}/{videos[3].name}"
-    broken = [clip for clip in plan.task.clips() if clip.video.path.as_posix().endswith(name)]
-    assert told.failing == sum(len(clip.questions) for clip in broken) > 0 and "is a web page" in str(told.failure)
+    broken = [item for item in plan.task.items() if item.video.path.as_posix().endswith(name)]
+    assert told.failing == sum(len(item.questions) for item in broken) > 0 and "is a web page" in str(told.failure)
     assert told.exact == told.known
     # Rates of the missing ones are guessed, lengths annotated: as many frames, unless the video is very short.
     assert told.frames == pytest.approx(whole.frames * 9 / 10, rel=0.1)

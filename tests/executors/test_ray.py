@@ -10,7 +10,7 @@ import pytest
 
 from evalkit.errors import ConfigError
 from evalkit.executors.ray import Ray, _Queue
-from evalkit.types import Clip, Question, Video
+from evalkit.types import Question, Video, VideoQuestions
 from tests.helpers import ROOT, command, only_run, run_command, run_here, stable, toy_arguments
 from tests.toy import write_toy
 
@@ -117,8 +117,8 @@ def test_a_mistake_in_the_model_is_one_message(data, tmp_path):
 
 
 def test_the_longest_video_goes_first_and_what_comes_back_goes_before_all():
-    clips = [Clip(Video(str(s), ROOT / str(s), duration_s=s), (Question("q", "t"),)) for s in (5, 50, 1, 30)]
-    queue = _Queue(clips)
+    items = [VideoQuestions(Video(str(s), ROOT / str(s), duration_s=s), (Question("q", "t"),)) for s in (5, 50, 1, 30)]
+    queue = _Queue(items)
     first, second = queue.take(0), queue.take(1)
     assert (first.video.duration_s, second.video.duration_s) == (50, 30)
     queue.give_back(1, [second])

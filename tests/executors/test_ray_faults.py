@@ -18,7 +18,7 @@ from evalkit.errors import ConfigError, RunError
 from evalkit.evaluate import Labels
 from evalkit.executors.base import Job
 from evalkit.executors.ray import Ray
-from evalkit.types import Clip, Decoding, Record
+from evalkit.types import Decoding, Record, VideoQuestions
 from evalkit.video.settings import VideoSettings
 from tests.faulty import Faulty
 from tests.helpers import ROOT, command, only_run, run_here, stable, toy_arguments
@@ -55,10 +55,10 @@ def records_of(data: Path, model: Faulty, **settings) -> Iterator[Record]:
     """What a run's loop would get."""
     task = Toy(allow_missing=True)
     task.root = data
-    clips: list[Clip] = list(task.clips())
+    items: list[VideoQuestions] = list(task.items())
     job = Job(task, model, VideoSettings(workers=1), Decoding(), Labels("key", "faulty"))
     executor = Ray(**{"workers": 2, "tries": 2, "cpus_per_worker": 1.0, **settings})
-    yield from executor.run(job, clips)
+    yield from executor.run(job, items)
     assert executor.machines and all("cores" in machine for machine in executor.machines.values())
 
 

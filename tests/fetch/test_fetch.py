@@ -81,7 +81,7 @@ def test_a_fetched_benchmark_is_complete_and_loads(hub, tmp_path, capsys):
     assert run() == 0
     task = Toy()
     Hub().open(task)
-    assert len(list(task.clips())) == 4
+    assert len(list(task.items())) == 4
     assert {"questions.jsonl", "part_1.zip", "videos/v0.mp4", "videos/v3.mp4"} <= fetched(tmp_path).keys()
     assert ".gitattributes" not in tree(tmp_path / "data" / "toy")
     assert list(revisions(task.root).values()) == [COMMIT]  # for the manifest of a run on it

@@ -103,9 +103,9 @@ def charades() -> dict[str, Content]:
     task = make("charades_sta")
     task.root, task.miniature = root, True
     rows = [
-        {"video": f"{clip.video.id}.mp4", "caption": q.text, "timestamp": list(q.gold)}
-        for clip in task.clips()
-        for q in clip.questions
+        {"video": f"{item.video.id}.mp4", "caption": q.text, "timestamp": list(q.gold)}
+        for item in task.items()
+        for q in item.questions
     ]
     videos = list(below(root, "videos", "Charades_v1_480").items())
     return {
@@ -150,11 +150,11 @@ def mlvu_dev() -> dict[str, Content]:
     """Files in folders, one of them in two archives, as tasks share videos: all are unpacked flat."""
     root = mini("mlvu")
     asked = pairs("mlvu")
-    videos = {f"anything/{clip.video.path.name}": clip.video.path for clip, _ in asked}
+    videos = {f"anything/{item.video.path.name}": item.video.path for item, _ in asked}
     names = sorted(videos)
     return {
         "sy1998/MLVU_dev": {
-            "mlvu/test-00000-of-00001.parquet": parquet([mlvu(clip, q) for clip, q in asked]),
+            "mlvu/test-00000-of-00001.parquet": parquet([mlvu(item, q) for item, q in asked]),
             "video_part_1.zip": zipped({name: videos[name] for name in names[:4]}),
             "video_part_2.zip": zipped({f"else/{Path(name).name}": videos[name] for name in names[3:]}),
         },
@@ -198,11 +198,11 @@ def test_a_fetched_benchmark_finds_every_video(name, settings, layout, tmp_path,
         server.close()
     task = make(name, **settings, allow_missing="true")
     Hub().open(task)
-    clips = list(task.clips())
-    assert [str(clip.video.path) for clip in clips if not clip.video.path.exists()] == []
+    items = list(task.items())
+    assert [str(item.video.path) for item in items if not item.video.path.exists()] == []
     task.root, task.miniature = mini(name), True
-    wanted = sum(len(clip.questions) for clip in task.clips())
-    assert sum(len(clip.questions) for clip in clips) == wanted
-    assert f"complete: {len({clip.video.path for clip in clips})} videos, {wanted} questions" in capsys.readouterr().out
+    wanted = sum(len(item.questions) for item in task.items())
+    assert sum(len(item.questions) for item in items) == wanted
+    assert f"complete: {len({item.video.path for item in items})} videos, {wanted} questions" in capsys.readouterr().out
     if settings.get("subtitles"):
-        assert sum(clip.video.subtitles.is_file() for clip in clips) >= len(clips) // 2
+        assert sum(item.video.subtitles.is_file() for item in items) >= len(items) // 2

@@ -111,8 +111,8 @@ def test_frames_to_ids(case: Case, name: str, host: bool, tmp_path: Path) -> Non
     variant, expected, tolerance = case.meta["variants"][name], case.expected(), case.meta["tolerance"]
     model = model_of(case, settings_of(case, name, tmp_path, host))
     frames = case.inputs()["frames_u8"][: variant["frames_used"]].permute(0, 2, 3, 1).numpy()
-    clip = Video("golden", Path("golden.mp4"))
-    cache = model.prefill(Context(clip, Frames(frames, case.meta["timestamp_step"])))
+    item = Video("golden", Path("golden.mp4"))
+    cache = model.prefill(Context(item, Frames(frames, case.meta["timestamp_step"])))
     assert cache.store is not None
     layout, spans = cache.store.layout, variant["spans"]
     assert layout.length == spans["video_end"] == cache.cost.context_tokens

@@ -243,7 +243,7 @@ def test_twelve_thousand_answers_take_under_twenty_seconds(tmp_path):
 def test_half_a_log_is_below_coverage(tmp_path):
     task = LVBench()
     Mini().open(task)
-    rows = [{"question_id": q.id, "reply": "A"} for clip in task.clips() for q in clip.questions]
+    rows = [{"question_id": q.id, "reply": "A"} for item in task.items() for q in item.questions]
     log = jsonl(tmp_path / "half.jsonl", rows[: len(rows) // 2])
     named = [str(log), "task=lvbench", "source=mini", "tracker=csv", f"results={tmp_path / 'r'}"]
     done = run_command(*named, module="evalkit.import_log")

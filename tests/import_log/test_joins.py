@@ -39,8 +39,8 @@ from tests.foreign_logs import (
 def test_every_reply_reaches_its_question(name, doc, settings, form, tmp_path):
     asked = pairs(name, **settings)
     rows = [
-        lmms_record(i, doc(clip, q), str(q.gold), f"reply to {interchangeable((clip, q))}", 1 + i % 6)
-        for i, (clip, q) in enumerate(asked)
+        lmms_record(i, doc(item, q), str(q.gold), f"reply to {interchangeable((item, q))}", 1 + i % 6)
+        for i, (item, q) in enumerate(asked)
     ]
     random.Random(3).shuffle(rows)
     file = form([*rows, *rows[:2]], tmp_path)  # ranks are padded with documents that were asked already
@@ -55,7 +55,7 @@ def test_samples_without_documents(name, settings, tmp_path):
     """lmms-eval's newer samples: the row's number in the data, the right answer, and the prompt."""
     task = instantiate({"_target_": f"evalkit.tasks.{name}.{TASKS[name]}", **settings}, "task")
     Mini().open(task)
-    asked = [(clip, q) for clip in task.load(task.root) for q in clip.questions]
+    asked = [(item, q) for item in task.load(task.root) for q in item.questions]
     rows = [
         {
             "doc_id": i,
@@ -105,7 +105,7 @@ def test_a_longvideobench_submission(tmp_path):
 
 def test_charades_results_under_their_long_keys(tmp_path):
     asked = pairs("charades_sta")
-    keys = {f"{clip.video.id}.mp4>>>{q.text}>>>{list(q.gold)}": q.id for clip, q in asked}
+    keys = {f"{item.video.id}.mp4>>>{q.text}>>>{list(q.gold)}": q.id for item, q in asked}
     file = tmp_path / "results.json"
     file.write_text(json.dumps({key: f"from 1.0 to 2.0 ({id})" for key, id in keys.items()}))
     records = read_records(run(file, tmp_path / "r", *arguments("charades_sta")))
@@ -113,9 +113,9 @@ def test_charades_results_under_their_long_keys(tmp_path):
 
 
 SAYS = {
-    "old metric": lambda clip, q: {f"{clip.video.id}.mp4>>>{q.text}>>>{list(q.gold)}": "reply"},
-    "new metric": lambda clip, q: {"query": f"{clip.video.id}.mp4>>>{q.text}>>>{list(q.gold)}", "pred": [0, 1]},
-    "nothing": lambda clip, q: {"iou": 0.5},
+    "old metric": lambda item, q: {f"{item.video.id}.mp4>>>{q.text}>>>{list(q.gold)}": "reply"},
+    "new metric": lambda item, q: {"query": f"{item.video.id}.mp4>>>{q.text}>>>{list(q.gold)}", "pred": [0, 1]},
+    "nothing": lambda item, q: {"iou": 0.5},
 }
 
 
@@ -131,16 +131,16 @@ def test_charades_samples_without_documents(says, tmp_path):
     random.Random(5).shuffle(lines)
     (data / "charades_sta_test.txt").write_text("\n".join(lines) + "\n")
     task.root = data
-    asked = [(clip, q) for clip in task.load(data) for q in clip.questions]
+    asked = [(item, q) for item in task.load(data) for q in item.questions]
     rows = [
         {
             "doc_id": i,
             "target": str(list(q.gold)),
             "filtered_resps": [f"0.0 - 1.0, {q.id}"],
             "input": f"Please find the visual event: {q.text}. Please return its times.",
-            "some_metric": SAYS[says](clip, q),
+            "some_metric": SAYS[says](item, q),
         }
-        for i, (clip, q) in enumerate(asked)
+        for i, (item, q) in enumerate(asked)
     ]
     assert [q.id for _, q in asked] != sorted(q.id for _, q in asked)
     named = ["task=charades_sta", "source=local", f"source.root={data}", "task.allow_missing=true", "tracker=csv"]
@@ -153,8 +153,8 @@ def test_charades_samples_without_documents(says, tmp_path):
 def test_videomme_results_by_video(tmp_path):
     """The file that its authors' script reads."""
     videos: dict[str, Row] = {}
-    for clip, q in pairs("videomme"):
-        video = videos.setdefault(clip.video.id, {"video_id": clip.meta["video_id"], "questions": []})
+    for item, q in pairs("videomme"):
+        video = videos.setdefault(item.video.id, {"video_id": item.meta["video_id"], "questions": []})
         video["questions"].append({"question_id": q.id, "answer": q.gold, "response": f"{q.gold}. {q.id}"})
     file = tmp_path / "output.json"
     file.write_text(json.dumps(list(videos.values())))
@@ -165,7 +165,7 @@ def test_videomme_results_by_video(tmp_path):
 def test_llava_answers_and_needles(tmp_path):
     asked = instantiate({"_target_": "evalkit.tasks.niah.NIAH"}, "task")
     Mini().open(asked)
-    ids = [q.id for clip in asked.clips() for q in clip.questions]
+    ids = [q.id for item in asked.items() for q in item.questions]
     rows = [{"question_id": id, "prompt": "<image>\nx", "text": f"B, {id}", "metadata": {}} for id in ids]
     records = read_records(run(jsonl(tmp_path / "answers.jsonl", rows), tmp_path / "r", *arguments("niah")))
     assert [r.reply for r in records] == [f"B, {id}" for id in ids]
@@ -176,11 +176,11 @@ def test_needle_answers_by_their_cell(percent, tmp_path):
     """Rows of frames, depth, reply and right answer, as Video-XL's needle logs have them: no id, no question."""
     task = instantiate({"_target_": "evalkit.tasks.niah.NIAH", "control": False}, "task")
     Mini().open(task)
-    asked = [(clip, q) for clip in task.clips() for q in clip.questions]
+    asked = [(item, q) for item in task.items() for q in item.questions]
     rows = []
-    for clip, q in asked:
-        splice = clip.video.splice
-        cell = {"frames": splice.frames, "depth": float(percent * splice.depth)}
+    for item, q in asked:
+        composite = item.video.composite
+        cell = {"frames": composite.frames, "depth": float(percent * composite.depth)}
         rows.append({**cell, "seconds": 1.5, "output": f"{q.gold}) in {cell}", "answer": q.gold})
     named = [*arguments("niah"), "task.control=false"]
     records = {r.question: r for r in read_records(run(jsonl(tmp_path / "n.jsonl", rows), tmp_path / "r", *named))}
@@ -198,7 +198,7 @@ def test_ids_with_a_folder_and_an_ending(tmp_path):
 
 def test_empty_cells_are_empty_replies(tmp_path):
     asked = pairs("videomme")
-    rows = [{**videomme(clip, q), "prediction": float("nan") if i < 3 else q.gold} for i, (clip, q) in enumerate(asked)]
+    rows = [{**videomme(item, q), "prediction": float("nan") if i < 3 else q.gold} for i, (item, q) in enumerate(asked)]
     file = tmp_path / "x.json"
     file.write_text(json.dumps({"results": rows, "model": "x"}))
     records = read_records(run(file, tmp_path / "r", *arguments("videomme")))
@@ -288,7 +288,7 @@ def test_numbers_of_rows_are_no_ids(tmp_path):
     refused."""
     asked = pairs("lvbench")
     assert {q.id for _, q in asked} == {str(i) for i in range(len(asked))}
-    rows = [{"id": i, "reply": q.id, **lvbench(clip, q)} for i, (clip, q) in enumerate(reversed(asked))]
+    rows = [{"id": i, "reply": q.id, **lvbench(item, q)} for i, (item, q) in enumerate(reversed(asked))]
     records = read_records(run(jsonl(tmp_path / "x.jsonl", rows), tmp_path / "r", *arguments("lvbench")))
     assert all(r.reply == r.question for r in records)
     bare = [{"id": i, "reply": "A", "target": q.gold} for i, (_, q) in enumerate(reversed(asked))]
@@ -297,7 +297,7 @@ def test_numbers_of_rows_are_no_ids(tmp_path):
 
 
 def test_a_log_of_another_split_is_refused(tmp_path):
-    rows = [lmms_record(i, mlvu(clip, q), str(q.gold), "A") for i, (clip, q) in enumerate(pairs("mlvu", split="test"))]
+    rows = [lmms_record(i, mlvu(item, q), str(q.gold), "A") for i, (item, q) in enumerate(pairs("mlvu", split="test"))]
     with pytest.raises(DataError, match=r"rows belong to no question of this task and split.*log\.json, row 1;"):
         run(lmms_json(rows, tmp_path), tmp_path / "r", *arguments("mlvu"))
 

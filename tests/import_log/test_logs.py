@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from evalkit.errors import DataError
 from evalkit.import_log.joins import Joiner
 from evalkit.import_log.logs import Logged, read_log
-from evalkit.types import Clip, Question, Video
+from evalkit.types import Question, Video, VideoQuestions
 from tests.foreign_logs import arguments, run
 
 NAMES = st.sampled_from(
@@ -40,8 +40,8 @@ AB, XY = ("a", "b"), ("x", "y")
 
 JOINER = Joiner(
     [
-        Clip(Video("v1", Path("v1.mp4")), (Question("1", "What?", AB, "A"), Question("2", "Who?", XY, "B"))),
-        Clip(
+        VideoQuestions(Video("v1", Path("v1.mp4")), (Question("1", "What?", AB, "A"), Question("2", "Who?", XY, "B"))),
+        VideoQuestions(
             Video("v2", Path("v2.mp4"), 1.0, 2.0), (Question("3", "What?", AB, "B"), Question("4", "", (), (1.0, 2.0)))
         ),
     ]

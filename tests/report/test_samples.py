@@ -125,24 +125,24 @@ def test_a_run_finds_its_videos_again(tmp_path: Path) -> None:
     task.root = tmp_path / "data"
     task.root.mkdir()
     task.make_miniature(task.root)
-    clips = list(task.clips())
+    items = list(task.items())
     made = Made(task, settings(16), "videoxl2", 0.2, 1, source="mini")
     pattern = simulate(made, SMALL["lvbench"])
     sampling = {"rule": "uniform", "indices": [0, 4, 8, 12], "times_s": [0.0, 0.4, 0.8, 1.2], "native_fps": 10.0,
                 "frame_count": 20}  # fmt: skip
-    asked = [(clip.video.id, q.id) for clip in clips for q in clip.questions]
+    asked = [(item.video.id, q.id) for item in items for q in item.questions]
     records = [
         replace(pattern[i], video=video, cluster=video, question=id, unit=id, sampling=sampling)
         for i, (video, id) in enumerate(asked)
     ]
     run = write_records(tmp_path / "results", made, records, task.root)
-    gone = clips[0].video
+    gone = items[0].video
     gone.path.unlink()
     assert main([str(tmp_path / "results"), "--thumbnails", "4"]) == 0
     folder = tmp_path / "results" / "samples" / run.relative_to(tmp_path / "results")
     pictures = {page.name: "<img" in page.read_text(encoding="utf-8") for page in folder.glob("*.html")}
-    assert len(pictures) == len(clips) + 1
-    assert sum(pictures.values()) == len(clips) - 1, "every video but the one that has gone has its frames"
+    assert len(pictures) == len(items) + 1
+    assert sum(pictures.values()) == len(items) - 1, "every video but the one that has gone has its frames"
     assert main([str(tmp_path / "results"), "--thumbnails", "0"]) == 0
     assert not any("<img" in page.read_text(encoding="utf-8") for page in folder.glob("*.html"))
 

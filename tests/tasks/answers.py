@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from evalkit.evaluate import set_grade
 from evalkit.task import Task
-from evalkit.types import Clip, FramePlan, Question, Record
+from evalkit.types import FramePlan, Question, Record, VideoQuestions
 
 PLAN = FramePlan((0, 8, 16, 24), (0.0, 1.0, 2.0, 3.0), 8.0, 32, "uniform")
 
@@ -33,30 +33,30 @@ def at(task: Task, root: Path) -> Task:
     return task
 
 
-def questions(task: Task) -> dict[str, tuple[Clip, Question]]:
-    return {q.id: (clip, q) for clip in task.clips() for q in clip.questions}
+def questions(task: Task) -> dict[str, tuple[VideoQuestions, Question]]:
+    return {q.id: (item, q) for item in task.items() for q in item.questions}
 
 
 def prompts(task: Task, plan: FramePlan = PLAN) -> dict[str, str]:
-    return {id: task.prompt(clip, q, plan).text for id, (clip, q) in questions(task).items()}
+    return {id: task.prompt(item, q, plan).text for id, (item, q) in questions(task).items()}
 
 
 def answer(task: Task, reply: Callable[[Question], str | None]) -> list[Record]:
     """Every question answered and graded; None: the question failed."""
-    return [record(task, clip, q, reply(q)) for clip, q in questions(task).values()]
+    return [record(task, item, q, reply(q)) for item, q in questions(task).values()]
 
 
-def record(task: Task, clip: Clip, q: Question, reply: str | None) -> Record:
+def record(task: Task, item: VideoQuestions, q: Question, reply: str | None) -> Record:
     made = Record(
         run="run",
         task=task.name,
         split=task.split,
         protocol=task.protocol,
         model="made up",
-        video=clip.video.id,
+        video=item.video.id,
         question=q.id,
         unit=q.unit,
-        cluster=clip.cluster,
+        cluster=item.cluster,
         groups={name: list(labels) for name, labels in q.groups.items()},
         gold=q.gold,
         status="failed",

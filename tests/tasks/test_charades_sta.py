@@ -82,22 +82,22 @@ def test_all_forms_give_the_same_questions(root: Path, tmp_path: Path, write: An
     (tmp_path / "Charades_v1_480").symlink_to(root / "videos")
     official, other = asked(mini(root)), questions(at(CharadesSTA(), tmp_path))
     assert set(official) == set(other) and len(other) == len(LINES)
-    for id, (clip, q) in other.items():
-        assert q.text == official[id].text and clip.video.path.is_file()
+    for id, (item, q) in other.items():
+        assert q.text == official[id].text and item.video.path.is_file()
         assert span(q) == pytest.approx(span(official[id]), abs=places)
     assert span(other["CCCC4_0"][1])[1] == (12.1015625 if places else 12.1)  # as the hub's copy has it
 
 
 def test_what_a_question_carries(root: Path) -> None:
-    clip, q = questions(mini(root))["AAAA2_1"]
+    item, q = questions(mini(root))["AAAA2_1"]
     assert (q.text, q.gold, dict(q.meta)) == (
         "the word key is shown until the end.",
         (20.0, 25.2),
         {"duration_s": 24.0},
     )
     assert dict(q.groups) == {"gold_length": ("5 to 10 s",), "gold_position": ("last third",)}
-    assert (clip.video.id, clip.cluster, clip.video.duration_s) == ("AAAA2", "AAAA2", 24.0)
-    assert clip.video.path == root / "videos" / "AAAA2.mp4"
+    assert (item.video.id, item.cluster, item.video.duration_s) == ("AAAA2", "AAAA2", 24.0)
+    assert item.video.path == root / "videos" / "AAAA2.mp4"
 
 
 def test_time_r1_states_the_durations(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_short_copy_is_an_error(root: Path) -> None:
     task = CharadesSTA()
     task.root = root
     with pytest.raises(DataError, match=r"\(test\): 10 questions .* a complete copy has 3720"):
-        list(task.clips())
+        list(task.items())
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_short_copy_is_an_error(root: Path) -> None:
 def test_malformed_lines_are_named(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "charades_sta_test.txt").write_text(f"AAAA1 0.0 6.9##fine\n{line}\n")
     with pytest.raises(DataError, match=message):
-        list(at(CharadesSTA(), tmp_path).clips())
+        list(at(CharadesSTA(), tmp_path).items())
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_malformed_lines_are_named(tmp_path: Path, line: str, message: str) -> N
 def test_malformed_files_are_named(tmp_path: Path, name: str, content: str, message: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=rf"{name}.*{message}"):
-        list(at(CharadesSTA(), tmp_path).clips())
+        list(at(CharadesSTA(), tmp_path).items())
 
 
 def test_a_sentence_may_contain_what_separates_it(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_sentence_may_contain_what_separates_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("split", ["test_ood", "novel_word"])
 def test_other_splits_have_their_own_files(tmp_path: Path, split: str) -> None:
     with pytest.raises(DataError, match=f"charades_{split}.json|{split}.json"):
-        list(at(CharadesSTA(split=split), tmp_path).clips())
+        list(at(CharadesSTA(split=split), tmp_path).items())
 
 
 def test_there_is_no_official_way_to_ask() -> None:

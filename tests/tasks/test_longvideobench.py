@@ -71,12 +71,12 @@ def test_both_layouts_give_the_same_questions(root: Path, hub: Path, split: str)
     official, table = (questions(at(LongVideoBench(split=split), folder)) for folder in (root, hub))
     assert {id: q for id, (_, q) in official.items()} == {id: q for id, (_, q) in table.items()}
     assert len(official) == len(VAL if split == "val" else TEST)
-    assert all(clip.video.path.exists() and clip.video.subtitles.exists() for clip, _ in table.values())
+    assert all(item.video.path.exists() and item.video.subtitles.exists() for item, _ in table.values())
     assert all((q.gold is None) == (split == "test") for _, q in official.values())
 
 
 def test_what_a_question_carries(root: Path) -> None:
-    clip, q = questions(mini(root))["mini_b_1"]
+    item, q = questions(mini(root))["mini_b_1"]
     assert (q.gold, q.options) == ("C", ("White", "Purple", "Orange", "Black"))
     assert dict(q.groups) == {
         "duration_group": ("60",),
@@ -84,7 +84,7 @@ def test_what_a_question_carries(root: Path) -> None:
         "level": ("L1-Perception",),
         "topic": ("KA-Knowledge-Art",),
     }
-    assert (clip.video.id, clip.cluster, clip.video.duration_s, len(clip.questions)) == ("mini_b", "mini_b", 40.0, 2)
+    assert (item.video.id, item.cluster, item.video.duration_s, len(item.questions)) == ("mini_b", "mini_b", 40.0, 2)
 
 
 def test_the_level_follows_from_the_category(root: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_short_copy_is_an_error(root: Path) -> None:
     task = LongVideoBench()
     task.root = root
     with pytest.raises(DataError, match=r"\(val\): 8 questions .* a complete copy has 1337.*allow_missing=true"):
-        list(task.clips())
+        list(task.items())
 
 
 @pytest.mark.parametrize(
@@ -117,24 +117,24 @@ def test_malformed_rows_are_named(root: Path, tmp_path: Path, column: str, value
     rows[0][column] = value
     (tmp_path / "lvb_val.json").write_text(json.dumps(rows))
     with pytest.raises(DataError, match=rf'lvb_val.json, row 1, column "{column}": .*{message}'):
-        list(at(LongVideoBench(), tmp_path).clips())
+        list(at(LongVideoBench(), tmp_path).items())
 
 
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected lvb_test_wo_gt.json or test-\*.parquet"):
-        list(at(LongVideoBench(split="test"), tmp_path).clips())
+        list(at(LongVideoBench(split="test"), tmp_path).items())
 
 
 def test_questions_share_a_clip_only_with_the_same_subtitles(root: Path, tmp_path: Path) -> None:
     rows = json.loads((root / "lvb_val.json").read_text())
     rows[1]["starting_timestamp_for_subtitles"] = 7.5  # of the first question of mini_b
     (tmp_path / "lvb_val.json").write_text(json.dumps(rows))
-    clips = list(at(LongVideoBench(subtitles="none"), tmp_path).clips())
-    assert [[q.id for q in clip.questions] for clip in clips if clip.video.id == "mini_b"] == [
+    items = list(at(LongVideoBench(subtitles="none"), tmp_path).items())
+    assert [[q.id for q in item.questions] for item in items if item.video.id == "mini_b"] == [
         ["mini_b_0"],
         ["mini_b_1"],
     ]
-    assert {clip.cluster for clip in clips if clip.video.id == "mini_b"} == {"mini_b"}
+    assert {item.cluster for item in items if item.video.id == "mini_b"} == {"mini_b"}
 
 
 # Subtitles -----------------------------------------------------------------------------------------------------------
@@ -173,8 +173,8 @@ def test_lines_between_the_frames(root: Path) -> None:
     """40 frames, one a second. `24.0 to 28` ends with the video, because its end is a whole number: its middle, 32,
     lies behind 33 frames. "a word between two seconds" becomes (5, 6), in which no frame was taken."""
     task = mini(root)
-    clip, _ = questions(task)["mini_b_0"]
-    context = task.context(clip, SimpleNamespace(plan=each_second(40)))  # type: ignore[arg-type]
+    item, _ = questions(task)["mini_b_0"]
+    context = task.context(item, SimpleNamespace(plan=each_second(40)))  # type: ignore[arg-type]
     assert context.cues == (
         Cue(3, "let us count"),  # middle 2.0, and the frame at 2.0 s is before it
         Cue(14, "two"),
@@ -192,8 +192,8 @@ def test_lines_are_moved_to_the_clip(root: Path) -> None:
         (8.5, 11.6),
     ]
     task = mini(root)
-    clip, _ = questions(task)["mini_a_0"]
-    context = task.context(clip, SimpleNamespace(plan=each_second(12)))  # type: ignore[arg-type]
+    item, _ = questions(task)["mini_a_0"]
+    context = task.context(item, SimpleNamespace(plan=each_second(12)))  # type: ignore[arg-type]
     assert [(cue.at, cue.text) for cue in context.cues] == [
         (3, "here is what I drink from"),
         (7, "and this keeps me warm"),
@@ -221,8 +221,8 @@ def test_the_lines_are_shared_and_no_part_of_a_prompt(root: Path) -> None:
 )
 def test_who_sees_subtitles_between_frames(root: Path, settings: dict[str, str], cues: bool) -> None:
     task = mini(root, **settings)
-    clip, _ = questions(task)["mini_b_0"]
-    assert bool(task.context(clip, SimpleNamespace(plan=each_second(40))).cues) == cues  # type: ignore[arg-type]
+    item, _ = questions(task)["mini_b_0"]
+    assert bool(task.context(item, SimpleNamespace(plan=each_second(40))).cues) == cues  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -263,13 +263,13 @@ def test_missing_subtitles(root: Path, tmp_path: Path) -> None:
     (tmp_path / "lvb_val.json").write_text((root / "lvb_val.json").read_text())
     (tmp_path / "videos").symlink_to(root / "videos")
     with pytest.raises(DataError, match=r"4 subtitle files are missing, .*mini_a_en.json.*task.subtitles=none"):
-        list(mini(tmp_path).clips())
-    assert len(list(mini(tmp_path, subtitles="none").clips())) == 4
+        list(mini(tmp_path).items())
+    assert len(list(mini(tmp_path, subtitles="none").items())) == 4
     for protocol in ("official", "videochat_flash"):
         task = mini(tmp_path, allow_missing=True, protocol=protocol)
-        clip = next(iter(task.clips()))
+        item = next(iter(task.items()))
         with pytest.raises(SampleError, match=r"mini_a_en.json cannot be read") as caught:
-            task.context(clip, SimpleNamespace(plan=each_second(12)))  # type: ignore[arg-type]
+            task.context(item, SimpleNamespace(plan=each_second(12)))  # type: ignore[arg-type]
         assert caught.value.kind == "missing"
 
 
@@ -298,8 +298,8 @@ def test_copies_that_name_subtitles_without_their_language(root: Path, tmp_path:
     rows[0]["subtitle_path"] = "mini_a.json"
     (tmp_path / "lvb_val.json").write_text(json.dumps(rows))
     (tmp_path / "subtitles").symlink_to(root / "subtitles")
-    clip = next(iter(at(LongVideoBench(), tmp_path).clips()))
-    assert clip.video.subtitles is not None and clip.video.subtitles.name == "mini_a_en.json"
+    item = next(iter(at(LongVideoBench(), tmp_path).items()))
+    assert item.video.subtitles is not None and item.video.subtitles.name == "mini_a_en.json"
 
 
 # Prompts -------------------------------------------------------------------------------------------------------------

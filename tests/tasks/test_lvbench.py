@@ -58,13 +58,13 @@ def candidate_rows(root: Path) -> list[dict[str, Any]]:
 
 def test_the_miniature_is_as_the_real_file(root: Path) -> None:
     task = mini(root)
-    clips = list(task.clips())
-    assert [len(clip.questions) for clip in clips] == [16, 7, 7]
-    assert [clip.video.duration_s for clip in clips] == [3600, 80, 150]
-    assert all(clip.video.path.is_file() for clip in clips)
-    assert {len(q.groups["capability"]) for clip in clips for q in clip.questions} == {1, 2, 3}
-    assert sum(q.groups["clue"] == ("unknown",) for clip in clips for q in clip.questions) == 1
-    assert {q.gold for clip in clips for q in clip.questions} == set("ABCD")
+    items = list(task.items())
+    assert [len(item.questions) for item in items] == [16, 7, 7]
+    assert [item.video.duration_s for item in items] == [3600, 80, 150]
+    assert all(item.video.path.is_file() for item in items)
+    assert {len(q.groups["capability"]) for item in items for q in item.questions} == {1, 2, 3}
+    assert sum(q.groups["clue"] == ("unknown",) for item in items for q in item.questions) == 1
+    assert {q.gold for item in items for q in item.questions} == set("ABCD")
     assert sum("101:21" in text for text in prompts(task).values()) == 1
 
 
@@ -113,8 +113,8 @@ def test_the_copy_with_candidates_gives_the_same_questions(root: Path, tmp_path:
     assert set(questions(copy)) == {
         f"lvbench_{k}-{i}" for k, n in (("live", 16), ("cartoon", 7), ("sport", 7)) for i in range(n)
     }
-    golds = {(clip.video.id, q.text): q.gold for clip, q in questions(official).values()}
-    assert {(clip.video.id, q.text): q.gold for clip, q in questions(copy).values()} == golds
+    golds = {(item.video.id, q.text): q.gold for item, q in questions(official).values()}
+    assert {(item.video.id, q.text): q.gold for item, q in questions(copy).values()} == golds
 
 
 def test_rows_without_ids_are_numbered_through_all_tables(root: Path, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_rows_without_ids_are_numbered_through_all_tables(root: Path, tmp_path: 
 
 def test_one_clip_a_video_in_every_layout(root: Path, tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", hub_rows(root))
-    assert [len(clip.questions) for clip in at(LVBench(), tmp_path).clips()] == [16, 7, 7]
+    assert [len(item.questions) for item in at(LVBench(), tmp_path).items()] == [16, 7, 7]
 
 
 # Bad input -----------------------------------------------------------------------------------------------------------
@@ -138,12 +138,12 @@ def test_a_short_copy_is_named(root: Path) -> None:
     task = LVBench()
     task.root = root
     with pytest.raises(DataError, match=r"30 questions .* a complete copy has 1549.*allow_missing"):
-        list(task.clips())
+        list(task.items())
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no LVBench: expected video_info\.meta\.jsonl"):
-        list(at(LVBench(), tmp_path).clips())
+        list(at(LVBench(), tmp_path).items())
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_malformed_row_is_named(root: Path, tmp_path: Path, change: dict[str, 
     row = hub_rows(root)[0] | change
     (tmp_path / "train.jsonl").write_text(json.dumps(row))
     with pytest.raises(DataError, match=message) as caught:
-        list(at(LVBench(), tmp_path).clips())
+        list(at(LVBench(), tmp_path).items())
     assert "train.jsonl" in str(caught.value)
 
 
@@ -168,7 +168,7 @@ def test_a_malformed_row_is_named(root: Path, tmp_path: Path, change: dict[str, 
 def test_a_video_without_questions_is_named(tmp_path: Path, qa: Any) -> None:
     (tmp_path / "video_info.meta.jsonl").write_text(json.dumps({"key": "a", "type": "tv", "qa": qa}))
     with pytest.raises(DataError, match=r'video_info\.meta\.jsonl, row 1, column "qa": expected a list of objects'):
-        list(at(LVBench(), tmp_path).clips())
+        list(at(LVBench(), tmp_path).items())
 
 
 def test_candidates_without_letters_are_refused(root: Path, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_candidates_without_letters_are_refused(root: Path, tmp_path: Path) -> N
     row["candidates"][1] = "Green"
     (tmp_path / "train.jsonl").write_text(json.dumps(row))
     with pytest.raises(DataError, match=r'column "candidates": expected \(B\) and a blank before \'Green\''):
-        list(at(LVBench(), tmp_path).clips())
+        list(at(LVBench(), tmp_path).items())
 
 
 def test_unknown_choices_are_named() -> None:
@@ -204,8 +204,8 @@ def test_prompts_byte_by_byte(tmp_path: Path) -> None:
     }
     for protocol, text in expected.items():
         task = at(LVBench(protocol=protocol), tmp_path)
-        (clip, question), *_ = questions(task).values()
-        prompt = task.prompt(clip, question, PLAN)
+        (item, question), *_ = questions(task).values()
+        prompt = task.prompt(item, question, PLAN)
         assert (prompt.text, prompt.answer_prefix, task.rules.system) == (text, "", None)
         assert (prompt.question, question.gold) == ("Why does he stop at 12:30?", "B")
     assert set(expected) == set(LVBench.protocols)
@@ -302,14 +302,14 @@ def test_clue_lengths(reference: Any, label: str) -> None:
 @needs_replay
 def test_the_real_annotations_are_complete(tmp_path: Path) -> None:
     nested = at(LVBench(), REPLAY / "lvbench" / "annotations")
-    clips = list(nested.clips())
-    assert (len(clips), sum(len(clip.questions) for clip in clips)) == (103, 1549)
+    items = list(nested.items())
+    assert (len(items), sum(len(item.questions) for item in items)) == (103, 1549)
     assert nested.expected_questions() == 1549
     (tmp_path / "flat.parquet").symlink_to(REPLAY / "lvbench" / "annotations" / "lvbench_flat.parquet")
     flat = at(LVBench(), tmp_path)
     assert questions(flat).keys() == questions(nested).keys()
     assert [q for _, q in questions(flat).values()] == [q for _, q in questions(nested).values()]
-    labels = [label for clip in clips for q in clip.questions for label in q.groups["capability"]]
+    labels = [label for item in items for q in item.questions for label in q.groups["capability"]]
     assert len(labels) == 2094
 
 

@@ -27,7 +27,7 @@ def test_written_once_in_a_moment(tmp_path: Path, kind: type[Task]) -> None:
     Mini(str(tmp_path)).open(again)
     assert again.root == task.root
     assert (again.root / "kept").exists()
-    assert all(clip.video.path.is_file() for clip in again.clips())
+    assert all(item.video.path.is_file() for item in again.items())
 
 
 TASK = """

@@ -22,7 +22,7 @@ from evalkit.runs import read_records
 from evalkit.tasks._judge import JudgeConfig
 from evalkit.tasks._mini.mlvu import DEV_VIDEOS
 from evalkit.tasks.mlvu import MLVU
-from evalkit.types import Clip, Question, Video
+from evalkit.types import Question, Video, VideoQuestions
 from evalkit.video.scenes import nearest_colour
 
 from .answers import PLAN, answer, at, golden_prompts, oracle, pixels_at, prompts, questions, record, write_parquet
@@ -84,10 +84,10 @@ def test_the_miniature_has_the_real_traps(root: Path) -> None:
     sizes = {path.stem: len(read(path)) for path in (root / "json").iterdir()}
     assert len(sizes) == 9
     assert len(set(sizes.values())) > 2
-    clips = list(mini(root).clips())
-    assert sum(clip.cluster == "movie101_1.mp4" for clip in clips) == 2  # one film, asked about in two tasks
-    assert {q.gold for clip in clips for q in clip.questions} == {"A", "B", "C", "D", "LECTURE"}
-    assert sum(len(set(q.options)) < 4 for clip in clips for q in clip.questions) == 1
+    items = list(mini(root).items())
+    assert sum(item.cluster == "movie101_1.mp4" for item in items) == 2  # one film, asked about in two tasks
+    assert {q.gold for item in items for q in item.questions} == {"A", "B", "C", "D", "LECTURE"}
+    assert sum(len(set(q.options)) < 4 for item in items for q in item.questions) == 1
     assert {q.gold for _, q in questions(mini(root, split="test")).values()} == set("ABCDEF")
     assert {len(q.options) for _, q in questions(mini(root, split="test")).values()} == {6}
 
@@ -133,8 +133,8 @@ def test_dev_prompts(root: Path) -> None:
     prefixes = {"official": (SYSTEM, "Best Option: (")}
     for protocol in DEV:
         task = mini(root, protocol=protocol)
-        clip, question = questions(task)["1_plotQA-3"]
-        prefix = task.prompt(clip, question, PLAN).answer_prefix
+        item, question = questions(task)["1_plotQA-3"]
+        prefix = task.prompt(item, question, PLAN).answer_prefix
         assert (task.rules.system, prefix) == prefixes.get(protocol, (None, ""))
 
 
@@ -195,14 +195,14 @@ def test_the_hub_copy_gives_the_same_questions(root: Path, tmp_path: Path, split
         return q.text, q.options, q.gold, q.groups["task"], q.groups["ability"]
 
     assert sorted(map(content, here)) == sorted(map(content, usable))
-    assert all(clip.video.path.is_file() for clip, _ in questions(copy).values())
+    assert all(item.video.path.is_file() for item, _ in questions(copy).values())
     assert set(questions(copy)) == {f"{split}-{i}" for i in range(len(here))}
 
 
 def test_equal_file_names_share_one_prefill_in_the_flat_copy(root: Path, tmp_path: Path) -> None:
-    flat = {clip.video.path.name: len(clip.questions) for clip in at(MLVU(), hub_copy(root, tmp_path)).clips()}
+    flat = {item.video.path.name: len(item.questions) for item in at(MLVU(), hub_copy(root, tmp_path)).items()}
     assert flat["movie101_1.mp4"] == 4 + 2
-    foldered = [len(c.questions) for c in mini(root).clips() if c.video.path.name == "movie101_1.mp4"]
+    foldered = [len(c.questions) for c in mini(root).items() if c.video.path.name == "movie101_1.mp4"]
     assert foldered == [4, 2]
 
 
@@ -226,7 +226,7 @@ def test_the_downloads_of_both_official_repositories(root: Path, tmp_path: Path)
     for split, n in (("dev", 20), ("test", 12), ("dev_generation", 2), ("test_generation", 2)):
         found = questions(mini(tmp_path, split=split))
         assert len(found) == n
-        assert all(clip.video.path.is_file() for clip, _ in found.values())
+        assert all(item.video.path.is_file() for item, _ in found.values())
         assert all(q.groups["length"] for _, q in found.values())
 
 
@@ -247,17 +247,17 @@ def test_a_short_copy_is_named(root: Path) -> None:
         task = MLVU(split=split)
         task.root = root
         with pytest.raises(DataError, match=rf"{found} questions .* a complete copy has {complete}"):
-            list(task.clips())
+            list(task.items())
 
 
 def test_no_data_is_named(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no MLVU \(dev\): expected json/1_plotQA\.json, or a hub copy's"):
-        list(at(MLVU(), tmp_path).clips())
+        list(at(MLVU(), tmp_path).items())
     hub_copy(root, tmp_path)
     with pytest.raises(
         DataError, match=r"MLVU \(dev_generation\): .*8_sub_scene\.json; hub copies have multiple choice"
     ):
-        list(at(MLVU(split="dev_generation"), tmp_path).clips())
+        list(at(MLVU(split="dev_generation"), tmp_path).items())
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_a_malformed_row_is_named(root: Path, tmp_path: Path, change: dict[str, 
     row = read(root / "json" / "1_plotQA.json")[0] | change
     (tmp_path / "json" / "1_plotQA.json").write_text(json.dumps([row]))
     with pytest.raises(DataError, match=message):
-        list(at(MLVU(), tmp_path).clips())
+        list(at(MLVU(), tmp_path).items())
 
 
 def test_protocols_differ_by_split() -> None:
@@ -335,10 +335,10 @@ def test_the_published_pair_of_means() -> None:
     task = MLVU(protocol="video_xl_2")
     records = []
     for kind, size in sizes.items():
-        clip = Clip(Video(kind, Path(f"{kind}.mp4")), ())
+        item = VideoQuestions(Video(kind, Path(f"{kind}.mp4")), ())
         for i in range(size):
             question = Question(f"{kind}-{i}", "?", ("a", "b", "c", "d"), "A", groups={"task": (kind,)})
-            records.append(record(task, clip, question, "A" if i < right[kind] else "B"))
+            records.append(record(task, item, question, "A" if i < right[kind] else "B"))
     scores = task.summarize(records)
     assert round(scores.headline.value or 0, 2) == 74.79
     assert round(scores.metric("M-Avg").value or 0, 2) == 72.91

@@ -59,12 +59,12 @@ def test_twenty_tasks_of_equal_size(root: Path) -> None:
     found = questions(task)
     assert len(found) == 80 and len(PLACES) == 20
     assert {id.rpartition("-")[0] for id in found} == set(PLACES)
-    assert all(clip.video.path.exists() for clip, _ in found.values())
+    assert all(item.video.path.exists() for item, _ in found.values())
     assert {len(q.options) for _, q in found.values()} >= {1, 3, 4, 5}
     # Questions about one part share a prefill; three tasks ask about the same parts of one file.
-    parts = [clip for clip in task.clips() if clip.video.path.parent.name == "Charades_v1_480"]
-    assert [len(clip.questions) for clip in parts] == [3, 3, 3, 3]
-    assert len({clip.cluster for clip in parts}) == 1
+    parts = [item for item in task.items() if item.video.path.parent.name == "Charades_v1_480"]
+    assert [len(item.questions) for item in parts] == [3, 3, 3, 3]
+    assert len({item.cluster for item in parts}) == 1
 
 
 def test_a_part_is_read_from_where_it_starts_to_where_it_ends(root: Path) -> None:
@@ -75,9 +75,9 @@ def test_a_part_is_read_from_where_it_starts_to_where_it_ends(root: Path) -> Non
         for task in ("action_sequence", "episodic_reasoning"):
             colours = [colour for colour, _ in scenes(folders.index(PLACES[task].whole))]
             for i in range(4):
-                clip, question = questions(mini(root))[f"{task}-{i}"]
-                assert (clip.video.start_s, clip.video.end_s) == (i * SCENE_S + 0.5, (i + 1) * SCENE_S - 0.5)
-                stream = reader.open(clip.video, request)
+                item, question = questions(mini(root))[f"{task}-{i}"]
+                assert (item.video.start_s, item.video.end_s) == (i * SCENE_S + 0.5, (i + 1) * SCENE_S - 0.5)
+                stream = reader.open(item.video, request)
                 frames = next(stream.batches(4))
                 assert {nearest_colour(frame[:8]) for frame in frames} == {colours[i]}
                 assert question.options[i] == question.options["ABCD".index(str(question.gold))]
@@ -87,9 +87,9 @@ def test_parts_that_are_cut_already_are_not_cut_again(root: Path, tmp_path: Path
     task = at(MVBench(), branch_video(root, tmp_path))
     found = questions(task)
     assert len(found) == 80
-    for clip, _ in found.values():
-        assert clip.video.path.is_file(), clip.video.path
-        assert clip.video.start_s is None and clip.video.end_s is None and clip.video.fps is None
+    for item, _ in found.values():
+        assert item.video.path.is_file(), item.video.path
+        assert item.video.start_s is None and item.video.end_s is None and item.video.fps is None
     assert found["action_sequence-1"][0].video.path.name == "star_1_3.5_5.5.mp4"
     assert found["episodic_reasoning-3"][0].video.path.name.endswith("_ep_9.5_11.5.mp4")
     whole = questions(mini(root))
@@ -102,8 +102,8 @@ def test_a_video_of_another_kind_than_the_row_says(root: Path, tmp_path: Path) -
     for row in rows:
         row["video"] = row["video"].replace(".mp4", ".webm")
     (copy / "json" / "action_antonym.json").write_text(json.dumps(rows))
-    clip, _ = questions(at(MVBench(), copy))["action_antonym-0"]
-    assert clip.video.path.suffix == ".mp4" and clip.video.path.is_file()
+    item, _ = questions(at(MVBench(), copy))["action_antonym-0"]
+    assert item.video.path.suffix == ".mp4" and item.video.path.is_file()
 
 
 def test_times_of_other_tasks_are_not_cut_at(root: Path, tmp_path: Path) -> None:
@@ -112,8 +112,8 @@ def test_times_of_other_tasks_are_not_cut_at(root: Path, tmp_path: Path) -> None
     shutil.copytree(root, copy)
     rows = json.loads((copy / "json" / "object_shuffle.json").read_text())
     (copy / "json" / "object_shuffle.json").write_text(json.dumps([{**row, "start": 1.0, "end": 2.0} for row in rows]))
-    clip, _ = questions(at(MVBench(), copy))["object_shuffle-0"]
-    assert clip.video.start_s is None and clip.video.end_s is None
+    item, _ = questions(at(MVBench(), copy))["object_shuffle-0"]
+    assert item.video.start_s is None and item.video.end_s is None
 
 
 def test_prompts(root: Path) -> None:
@@ -198,18 +198,18 @@ def test_missing_videos_are_an_error_unless_allowed(root: Path, tmp_path: Path) 
     shutil.copytree(root, copy)
     shutil.rmtree(copy / "video" / "nturgbd")  # what the authors may not hand out
     task = at(MVBench(), copy)
-    missing = {clip.video.path for clip in task.clips() if not clip.video.path.exists()}
+    missing = {item.video.path for item in task.items() if not item.video.path.exists()}
     assert missing == {copy / "nturgbd" / "nturgbd_1.mp4"}
     scores = task.summarize(answer(task, lambda q: None if q.groups["task"] == ("fine_grained_pose",) else str(q.gold)))
     assert scores.headline.value == 95 and scores.coverage == pytest.approx(76 / 4000)
     task.allow_missing = False
     with pytest.raises(DataError, match=r"80 questions below .*, a complete copy has 4000"):
-        list(task.clips())
+        list(task.items())
 
 
 def test_mistakes_in_the_data_name_file_row_and_column(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no MVBench"):
-        list(at(MVBench(), tmp_path).clips())
+        list(at(MVBench(), tmp_path).items())
     copy = tmp_path / "copy"
     shutil.copytree(root, copy)
     (copy / "json" / "vlnqa.json").write_text("[]")
@@ -217,10 +217,10 @@ def test_mistakes_in_the_data_name_file_row_and_column(root: Path, tmp_path: Pat
     rows = json.loads(file.read_text())
     file.write_text(json.dumps([{**rows[0], "start": "soon"}, *rows[1:]]))
     with pytest.raises(DataError, match=r'action_sequence.json, row 1, column "start": expected seconds, found .soon.'):
-        list(at(MVBench(), copy).clips())
+        list(at(MVBench(), copy).items())
     file.unlink()
     with pytest.raises(DataError, match=r"action_sequence.json does not exist"):
-        list(at(MVBench(), copy).clips())
+        list(at(MVBench(), copy).items())
 
 
 def test_the_miniature_has_the_same_bytes_every_time(root: Path, tmp_path: Path) -> None:

@@ -44,10 +44,10 @@ def hub_copy(root: Path, to: Path) -> Path:
 
 def test_the_miniature_is_what_its_questions_say(root: Path) -> None:
     task = mini(root)
-    clips = list(task.clips())
-    assert [len(clip.questions) for clip in clips] == [8, 8]
-    assert all(clip.video.path.is_file() for clip in clips)
-    first, second = (clip.video.path for clip in clips)
+    items = list(task.items())
+    assert [len(item.questions) for item in items] == [8, 8]
+    assert all(item.video.path.is_file() for item in items)
+    first, second = (item.video.path for item in items)
     assert [nearest_colour(p[:8]) for p in pixels_at(first, 1, 5, 9, 13)] == ["red", "yellow", "green", "black"]
     assert [nearest_colour(p[:8]) for p in pixels_at(second, 1, 6, 11, 16)] == ["white", "cyan", "orange", "gray"]
     families = {label for _, q in questions(task).values() for label in q.groups["family"]}
@@ -65,7 +65,7 @@ def test_both_layouts_give_the_same_questions(root: Path, tmp_path: Path) -> Non
     ours = {id: question for id, (_, question) in questions(mini(root)).items()}
     theirs = questions(hub)
     assert {id: question for id, (_, question) in theirs.items()} == ours
-    assert all(clip.video.path.is_file() for clip, _ in theirs.values())
+    assert all(item.video.path.is_file() for item, _ in theirs.values())
     assert "3238737531_0" in ours
 
 
@@ -123,30 +123,30 @@ def test_a_short_copy_is_an_error(root: Path) -> None:
     task = NExTQA()
     task.root = root
     with pytest.raises(DataError, match=r"16 questions below .*, a complete copy has 8564"):
-        list(task.clips())
+        list(task.items())
 
 
 def test_mistakes_in_the_data_name_file_row_and_column(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no NExT-QA \(val\)"):
-        list(at(NExTQA(split="val"), tmp_path).clips())
+        list(at(NExTQA(split="val"), tmp_path).items())
     text = (root / "test.csv").read_text()
     (tmp_path / "test.csv").write_text(text.replace(",0,0,CW,", ",7,0,CW,", 1))
     with pytest.raises(DataError, match=r'test.csv, row 1, column "answer": expected a number from 0 to 4, found .7.'):
-        list(at(NExTQA(), tmp_path).clips())
+        list(at(NExTQA(), tmp_path).items())
     (tmp_path / "test.csv").write_text(text.replace(",CW,", ",XX,", 1))
     with pytest.raises(DataError, match=r'row 1, column "type": expected C., T. or D., found .XX.'):
-        list(at(NExTQA(), tmp_path).clips())
+        list(at(NExTQA(), tmp_path).items())
     (tmp_path / "test.csv").write_text(text)
     (tmp_path / "map_vid_vidorID.json").write_text("{")
     with pytest.raises(DataError, match=r"map_vid_vidorID.json cannot be read"):
-        list(at(NExTQA(), tmp_path).clips())
+        list(at(NExTQA(), tmp_path).items())
 
 
 def test_a_missing_video_is_named_where_the_official_layout_has_it(root: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(root, copy)
     (copy / "NExTVideo" / "1164" / "3238737531.mp4").unlink()
-    places = {clip.video.id: clip.video.path for clip in at(NExTQA(), copy).clips()}
+    places = {item.video.id: item.video.path for item in at(NExTQA(), copy).items()}
     assert places["3238737531"] == copy / "NExTVideo" / "1164" / "3238737531.mp4"
     assert places["4010069381"].exists()
 

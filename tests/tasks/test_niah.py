@@ -18,7 +18,7 @@ from PIL import Image
 from evalkit.errors import ConfigError, DataError
 from evalkit.tasks._mini.niah import NEEDLES
 from evalkit.tasks.niah import CONTROL, NIAH, Begins
-from evalkit.types import Clip, FrameRequest, Question, Record, Video
+from evalkit.types import FrameRequest, Question, Record, Video, VideoQuestions
 from evalkit.video.reader import FrameReader
 from evalkit.video.scenes import nearest_colour
 from evalkit.video.settings import VideoSettings
@@ -45,19 +45,21 @@ def mini(root: Path, **settings: Any) -> NIAH:
 def seen_by(reader: FrameReader, task: NIAH, request: FrameRequest) -> list[Record]:
     """The grid answered by looking: the needle's answer where its colour is on one frame, 'nothing' elsewhere."""
     records = []
-    for clip in task.clips():
-        stream = reader.open(clip.video, request)
-        assert clip.video.splice is not None
-        assert 0 <= len(stream.plan) - clip.video.splice.frames - bool(clip.video.splice.image) < request.multiple_of
+    for item in task.items():
+        stream = reader.open(item.video, request)
+        assert item.video.composite is not None
+        assert (
+            0 <= len(stream.plan) - item.video.composite.frames - bool(item.video.composite.image) < request.multiple_of
+        )
         assert len(stream.plan) % request.multiple_of == 0
         colours = [nearest_colour(frame[:6]) for batch in stream.batches(8) for frame in batch]
-        for question in clip.questions:
+        for question in item.questions:
             colour = COLOURS[question.groups["question"][0]]
             assert colours.count(colour) == (question.groups["needle"] == ("inserted",))
             if colour in colours:
-                at_index = int(clip.video.splice.depth * (len(colours) - 1))
+                at_index = int(item.video.composite.depth * (len(colours) - 1))
                 assert colours.index(colour) == at_index
-            records.append(record(task, clip, question, str(question.gold) if colour in colours else "nothing"))
+            records.append(record(task, item, question, str(question.gold) if colour in colours else "nothing"))
     return records
 
 
@@ -80,7 +82,7 @@ def test_the_grid_is_the_papers(root: Path) -> None:
     cells = {(q.groups["frames"][0], q.groups["depth"][0]) for _, q in questions(task).values()}
     assert len(cells) == 15 * 6 + 15 and ("3000", "0.4") in cells and ("200", CONTROL) in cells
     assert len(questions(task)) == 15 * 7 * 5
-    assert len(list(at(NIAH(control=False), root).clips())) == 15 * 6 * 5
+    assert len(list(at(NIAH(control=False), root).items())) == 15 * 6 * 5
     flash = at(NIAH(protocol="videochat_flash"), root).grid
     assert (flash.frames[0], flash.frames[-1], len(flash.frames), flash.rule) == (1000, 10000, 10, "haystack")
     video_xl = at(NIAH(protocol="video_xl"), root).grid
@@ -90,12 +92,12 @@ def test_the_grid_is_the_papers(root: Path) -> None:
 
 
 def test_controls_of_a_column_share_one_prefill(root: Path) -> None:
-    clips = list(mini(root).clips())
-    controls = [clip for clip in clips if clip.video.splice and clip.video.splice.image is None]
-    assert [len(clip.questions) for clip in controls] == [5] * 4
-    assert all(len(clip.questions) == 1 for clip in clips if clip not in controls)
-    assert len(clips) == 4 * 3 * 5 + 4
-    assert {clip.cluster for clip in clips if clip not in controls} == set(COLOURS)
+    items = list(mini(root).items())
+    controls = [item for item in items if item.video.composite and item.video.composite.image is None]
+    assert [len(item.questions) for item in controls] == [5] * 4
+    assert all(len(item.questions) == 1 for item in items if item not in controls)
+    assert len(items) == 4 * 3 * 5 + 4
+    assert {item.cluster for item in items if item not in controls} == set(COLOURS)
 
 
 def test_intervals_resample_the_needles(root: Path) -> None:
@@ -130,8 +132,8 @@ def test_prompts(root: Path, tmp_path: Path) -> None:
         "Question: Question: Which colour has the cat? Response the correct choice only.\nOptions:(A) red\n(B) pink\n"
         "(C) blue\n(D) gray\nChoose the best option.\nAnswer: "
     )
-    clip, question = questions(task)["8-0.5-cat"]
-    assert task.prompt(clip, question, PLAN).answer_prefix == "Best option:("
+    item, question = questions(task)["8-0.5-cat"]
+    assert task.prompt(item, question, PLAN).answer_prefix == "Best option:("
 
 
 def video_xl_copy(root: Path, to: Path) -> Path:
@@ -167,13 +169,13 @@ def test_the_hub_table_gives_the_same_needles(root: Path, tmp_path: Path, monkey
     (copy / "data").mkdir(parents=True)
     Dataset.from_dict(table, features).to_parquet(copy / "data" / "test-00000-of-00001.parquet")
     shutil.copy(root / "data" / "haystack_videos" / "movie.mp4", copy / "haystack.mp4")
-    theirs = list(at(NIAH(frames=[8], depths=[0.5]), copy).clips())
-    ours = list(mini(root, frames=[8], depths=[0.5]).clips())
-    for clip, mine in zip(theirs, ours, strict=True):
-        assert [(q.text, q.gold) for q in clip.questions] == [(q.text, q.gold) for q in mine.questions]
-        if mine.video.splice and mine.video.splice.image:
-            assert clip.video.splice and clip.video.splice.image
-            with Image.open(clip.video.splice.image) as a, Image.open(mine.video.splice.image) as b:
+    theirs = list(at(NIAH(frames=[8], depths=[0.5]), copy).items())
+    ours = list(mini(root, frames=[8], depths=[0.5]).items())
+    for item, mine in zip(theirs, ours, strict=True):
+        assert [(q.text, q.gold) for q in item.questions] == [(q.text, q.gold) for q in mine.questions]
+        if mine.video.composite and mine.video.composite.image:
+            assert item.video.composite and item.video.composite.image
+            with Image.open(item.video.composite.image) as a, Image.open(mine.video.composite.image) as b:
                 assert a.convert("RGB").tobytes() == b.convert("RGB").tobytes()
     assert len(list((tmp_path / "cache" / "needles").iterdir())) == 5
 
@@ -187,9 +189,9 @@ def test_videochat_flash_needles(root: Path, tmp_path: Path) -> None:
     (tmp_path / "niah-coco-singlehop_20.json").write_text(json.dumps(rows))
     shutil.copy(root / "data" / "haystack_videos" / "movie.mp4", tmp_path / "haystack.mkv")
     task = at(NIAH(protocol="videochat_flash", frames=[8], depths=[0.2]), tmp_path)
-    clip, question = questions(task)["8-0.2-needle0"]
-    assert clip.video.splice is not None and clip.video.splice.rule == "haystack"
-    assert task.prompt(clip, question, PLAN).text.endswith("Best option: (")
+    item, question = questions(task)["8-0.2-needle0"]
+    assert item.video.composite is not None and item.video.composite.rule == "haystack"
+    assert task.prompt(item, question, PLAN).text.endswith("Best option: (")
     assert [task.grade(question, reply).score for reply in ("B) pink", "(b) pink", "b", "A) red", "")] == [
         1,
         1,
@@ -250,8 +252,8 @@ def test_real_needle_answers_score_as_their_authors_scored_them() -> None:
             "needle": ("inserted",),
         }
         question = Question(str(number), "", gold=row["answer"], groups=groups)
-        clip = Clip(Video("movie", Path("movie.mp4")), (question,), cluster=str(number % 4))
-        by_log[f"{row['log']}/{row['ratio']}"].append(record(task, clip, question, row["output"]))
+        item = VideoQuestions(Video("movie", Path("movie.mp4")), (question,), cluster=str(number % 4))
+        by_log[f"{row['log']}/{row['ratio']}"].append(record(task, item, question, row["output"]))
     assert all(made.valid for records in by_log.values() for made in records)
     scores = {log: task.summarize(records) for log, records in by_log.items()}
     for cell in cells:
@@ -266,29 +268,29 @@ def test_real_needle_answers_score_as_their_authors_scored_them() -> None:
 
 def test_mistakes_are_named(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no needles: expected"):
-        list(at(NIAH(), tmp_path).clips())
+        list(at(NIAH(), tmp_path).items())
     copy = video_xl_copy(root, tmp_path)
     (copy / "haystack.mp4").unlink()
     with pytest.raises(DataError, match=r"holds no haystack: save a video of at least 8 s as .*haystack.mp4"):
-        list(at(NIAH(frames=[8]), copy).clips())
-    assert list(at(NIAH(frames=[8], haystack=str(root / "data/haystack_videos/movie.mp4")), copy).clips())
+        list(at(NIAH(frames=[8]), copy).items())
+    assert list(at(NIAH(frames=[8], haystack=str(root / "data/haystack_videos/movie.mp4")), copy).items())
     for name in ("haystack.mp4", "haystack_2.mkv"):
         shutil.copy(root / "data" / "haystack_videos" / "movie.mp4", copy / name)
     with pytest.raises(DataError, match=r"several haystacks \(haystack.mp4, haystack_2.mkv\)"):
-        list(at(NIAH(), copy).clips())
+        list(at(NIAH(), copy).items())
     (copy / "haystack_2.mkv").unlink()
     (copy / "needles" / "owl.png").unlink()
     with pytest.raises(DataError, match=r"qa.json: 1 of 2 needles have no picture, .*owl.png"):
-        list(at(NIAH(), copy).clips())
+        list(at(NIAH(), copy).items())
     (copy / "qa" / "qa.json").write_text('{"needle": ["cat.png"], "answer": []}')
     with pytest.raises(DataError, match=r"qa.json: expected the lists needle, retrieval_question and answer"):
-        list(at(NIAH(), copy).clips())
+        list(at(NIAH(), copy).items())
     with pytest.raises(DataError, match=r'protocol=video_xl reads option letters, and there are answers like "Yellow"'):
-        list(mini(root, protocol="video_xl").clips())
+        list(mini(root, protocol="video_xl").items())
     missing = NIAH(haystack=str(tmp_path / "gone.mp4"), frames=[8], depths=[0.5])
     missing.root = root
     with pytest.raises(DataError, match=r"1 of 1 videos are missing:\n  .*gone.mp4"):
-        list(missing.clips())
+        list(missing.items())
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,8 @@ def test_the_miniature(root: Path, tmp_path: Path) -> None:
     assert len(mcq) == 9 and len(mbin) == 36
     assert {len(q.options) for _, q in mcq.values()} == {5} and {len(q.options) for _, q in mbin.values()} == {2}
     assert {q.unit for _, q in mbin.values()} == set(mcq)
-    assert [clip.video.path.suffix for clip, _ in mcq.values()].count(".mkv") == 1
-    assert all(clip.video.path.is_file() for clip, _ in mcq.values())
+    assert [item.video.path.suffix for item, _ in mcq.values()].count(".mkv") == 1
+    assert all(item.video.path.is_file() for item, _ in mcq.values())
     assert {q.groups["length"][0] for _, q in mcq.values()} == {"short", "medium", "long"}
     for name, times, colours in (
         ("vm_002.mp4", (5, 30), ["orange", "blue"]),
@@ -71,8 +71,8 @@ def test_the_miniature(root: Path, tmp_path: Path) -> None:
 
 
 def test_a_video_is_prefilled_once_for_all_its_questions(root: Path) -> None:
-    assert [len(clip.questions) for clip in mini(root).clips()] == [2, 2, 1, 2, 2]
-    assert [len(clip.questions) for clip in mini(root, split="mbin").clips()] == [8, 8, 4, 8, 8]
+    assert [len(item.questions) for item in mini(root).items()] == [2, 2, 1, 2, 2]
+    assert [len(item.questions) for item in mini(root, split="mbin").items()] == [8, 8, 4, 8, 8]
     assert len(VIDEOS) == 5
 
 
@@ -85,20 +85,20 @@ def test_json_lines_give_the_same_questions(root: Path, tmp_path: Path) -> None:
         ours = {id: q for id, (_, q) in questions(mini(root, split=split)).items()}
         theirs = questions(at(VideoMathQA(split=split), tmp_path))
         assert {id: q for id, (_, q) in theirs.items()} == ours
-        assert all(clip.video.path.is_file() for clip, _ in theirs.values())
+        assert all(item.video.path.is_file() for item, _ in theirs.values())
 
 
 def test_counts_and_fours(root: Path, tmp_path: Path) -> None:
     task = VideoMathQA()
     task.root = root
     with pytest.raises(DataError, match=r"9 questions below .*, a complete copy has 420"):
-        list(task.clips())
+        list(task.items())
     short = [row for i, row in enumerate(rows(root, "multi_binary")) if i != 5]
     write_parquet(tmp_path / "multi_binary" / "test-00000-of-00001.parquet", short)
     (tmp_path / "videos").symlink_to(root / "videos")
     broken = mini(tmp_path, split="mbin")
     with pytest.raises(DataError, match=r"1 questions have not four rows; question_id 901 has 3"):
-        list(broken.clips())
+        list(broken.items())
     broken.allow_missing = True
     scores = broken.summarize(answer(broken, oracle))
     assert scores.headline.value == pytest.approx(100 * 8 / 9)
@@ -118,9 +118,9 @@ def test_mistakes_in_the_data(root: Path, tmp_path: Path, column: str, value: An
     bad[2][column] = value
     write_parquet(tmp_path / "mcq" / "test-00000-of-00001.parquet", bad)
     with pytest.raises(DataError, match=f"row 3, {message}"):
-        list(at(VideoMathQA(), tmp_path).clips())
+        list(at(VideoMathQA(), tmp_path).items())
     with pytest.raises(DataError, match=r"holds no VideoMathQA \(mbin\): expected multi_binary/test-"):
-        list(at(VideoMathQA(split="mbin"), tmp_path).clips())
+        list(at(VideoMathQA(split="mbin"), tmp_path).items())
 
 
 # The prompts ---------------------------------------------------------------------------------------------------------
@@ -183,13 +183,13 @@ def test_damaged_and_missing_subtitles(root: Path, tmp_path: Path) -> None:
     for name in ("mcq", "videos"):
         (tmp_path / name).symlink_to(root / name)
     with pytest.raises(DataError, match=r"no video has a subtitle file, .*vm_001.srt"):
-        list(mini(tmp_path, subtitles=True).clips())
+        list(mini(tmp_path, subtitles=True).items())
     (tmp_path / "subtitles").mkdir()
     (tmp_path / "subtitles" / "vm_001.srt").write_text("1\nsoon --> later\nHello\n")
     task = mini(tmp_path, subtitles=True)
-    clip = next(iter(task.clips()))
+    item = next(iter(task.items()))
     with pytest.raises(SampleError, match="damaged"):
-        task.context(clip, None)  # type: ignore[arg-type]
+        task.context(item, None)  # type: ignore[arg-type]
 
 
 # Scores --------------------------------------------------------------------------------------------------------------
@@ -353,10 +353,10 @@ def test_nothing_that_a_judge_says_raises(said: str) -> None:
 
 def test_without_a_judge_the_answer_waits(root: Path) -> None:
     task = mini(root, protocol="cot")
-    clip, question = questions(task)["900"]
+    item, question = questions(task)["900"]
     grade = task.grade(question, "The answer is A")
     assert grade.score is None and not grade.graded and grade.note == "not judged: no judge is set"
-    assert record(task, clip, question, "The answer is A").score is None
+    assert record(task, item, question, "The answer is A").score is None
 
 
 def test_a_judge_that_is_away_costs_no_answer(tmp_path: Path) -> None:

@@ -175,13 +175,13 @@ def test_the_miniature_shows_what_was_said_once_each(root: Path) -> None:
 
 
 def test_the_miniature_has_the_real_traps(root: Path) -> None:
-    clips = list(mini(root).clips())
-    assert [len(clip.questions) for clip in clips] == [3] * 6
-    assert [clip.meta["duration"] for clip in clips] == ["short"] * 2 + ["medium"] * 2 + ["long"] * 2
-    assert sorted(clip.video.path.suffix for clip in clips) == [".mkv", *[".mp4"] * 5]
-    assert sum(clip.video.subtitles is not None and clip.video.subtitles.is_file() for clip in clips) == 5
-    assert clips[3].questions[0].groups["domain"] == clips[3].questions[0].groups["sub_category"] == ("Multilingual",)
-    assert any('"' in str(list(q.options)) for clip in clips for q in clip.questions)
+    items = list(mini(root).items())
+    assert [len(item.questions) for item in items] == [3] * 6
+    assert [item.meta["duration"] for item in items] == ["short"] * 2 + ["medium"] * 2 + ["long"] * 2
+    assert sorted(item.video.path.suffix for item in items) == [".mkv", *[".mp4"] * 5]
+    assert sum(item.video.subtitles is not None and item.video.subtitles.is_file() for item in items) == 5
+    assert items[3].questions[0].groups["domain"] == items[3].questions[0].groups["sub_category"] == ("Multilingual",)
+    assert any('"' in str(list(q.options)) for item in items for q in item.questions)
 
 
 def test_the_same_miniature_twice(root: Path, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_short_copy_is_named(root: Path) -> None:
     task = VideoMME()
     task.root = root
     with pytest.raises(DataError, match=r"18 questions .* a complete copy has 2700"):
-        list(task.clips())
+        list(task.items())
 
 
 @pytest.mark.parametrize(
@@ -244,12 +244,12 @@ def test_a_short_copy_is_named(root: Path) -> None:
 )
 def test_a_malformed_row_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        list(at(VideoMME(), one_row(tmp_path, **change)).clips())
+        list(at(VideoMME(), one_row(tmp_path, **change)).items())
 
 
 def test_no_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no Video-MME: expected videomme/test-00000-of-00001\.parquet"):
-        list(at(VideoMME(), tmp_path).clips())
+        list(at(VideoMME(), tmp_path).items())
 
 
 def test_missing_subtitles_of_a_long_video_are_an_error(root: Path, tmp_path: Path) -> None:
@@ -260,11 +260,11 @@ def test_missing_subtitles_of_a_long_video_are_an_error(root: Path, tmp_path: Pa
     for path in (root / "subtitle").iterdir():
         if path.stem != "longMinutes":
             (tmp_path / "subtitle" / path.name).symlink_to(path)
-    assert len(list(mini(root, subtitles=True).clips())) == 6
+    assert len(list(mini(root, subtitles=True).items())) == 6
     with pytest.raises(DataError, match=r"2 videos have no subtitle file, .*longMinutes\.srt .* Unpack subtitle\.zip"):
-        list(mini(tmp_path, subtitles=True).clips())
-    assert len(list(mini(tmp_path, subtitles=False).clips())) == 6
-    assert len(list(at(VideoMME(subtitles=True), tmp_path).clips())) == 6
+        list(mini(tmp_path, subtitles=True).items())
+    assert len(list(mini(tmp_path, subtitles=False).items())) == 6
+    assert len(list(at(VideoMME(subtitles=True), tmp_path).items())) == 6
 
 
 class _Frames:
@@ -273,11 +273,11 @@ class _Frames:
 
 def test_damaged_subtitles_cost_their_clip_alone(tmp_path: Path) -> None:
     task = at(VideoMME(subtitles=True), one_row(tmp_path, srt="1\nsoon --> later\nhello\n"))
-    (clip,) = task.clips()
+    (item,) = task.items()
     frames: FrameStream = _Frames()  # type: ignore[assignment]
     with pytest.raises(SampleError, match="soon --> later"):
-        task.context(clip, frames)
-    assert isinstance(at(VideoMME(), tmp_path).context(clip, frames), Context)
+        task.context(item, frames)
+    assert isinstance(at(VideoMME(), tmp_path).context(item, frames), Context)
 
 
 # Scores --------------------------------------------------------------------------------------------------------------

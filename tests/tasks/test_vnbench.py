@@ -52,16 +52,16 @@ def write_rows(root: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def test_shape_of_the_miniature(root: Path) -> None:
-    clips = list(mini(root).clips())
-    assert len(clips) == 18 and all(len(clip.questions) == 4 for clip in clips)
-    assert {clip.cluster for clip in clips} == set(HAYSTACKS)
-    assert Counter(clip.questions[0].groups["type"][0] for clip in clips) == dict.fromkeys(TYPES, 2)
-    for clip in clips:
-        assert {q.unit for q in clip.questions} == {clip.video.id}
-        assert [q.id for q in clip.questions] == [f"{clip.video.id}_{k}" for k in range(4)]
-        assert len({frozenset(q.options) for q in clip.questions}) == 1  # one set, reshuffled
-        assert len({q.gold for q in clip.questions}) in (3, 4)
-        assert clip.video.path.exists()
+    items = list(mini(root).items())
+    assert len(items) == 18 and all(len(item.questions) == 4 for item in items)
+    assert {item.cluster for item in items} == set(HAYSTACKS)
+    assert Counter(item.questions[0].groups["type"][0] for item in items) == dict.fromkeys(TYPES, 2)
+    for item in items:
+        assert {q.unit for q in item.questions} == {item.video.id}
+        assert [q.id for q in item.questions] == [f"{item.video.id}_{k}" for k in range(4)]
+        assert len({frozenset(q.options) for q in item.questions}) == 1  # one set, reshuffled
+        assert len({q.gold for q in item.questions}) in (3, 4)
+        assert item.video.path.exists()
 
 
 def test_counting_options_become_text(root: Path) -> None:
@@ -70,10 +70,10 @@ def test_counting_options_become_text(root: Path) -> None:
 
 
 def test_the_type_is_trusted_and_the_file_name_is_not(root: Path) -> None:
-    clip, q = questions(mini(root))["v_hay2_ret_insert2_0"]
+    item, q = questions(mini(root))["v_hay2_ret_insert2_0"]
     assert q.text == "Which colour fills the inserted picture?"
     assert dict(q.groups) == {"type": ("ret_insert1",), "family": ("ret",)}
-    assert clip.cluster == "v_hay2"
+    assert item.cluster == "v_hay2"
 
 
 @pytest.mark.parametrize("folder", ["VNBench_new", "VNBench", "videos", "."])
@@ -82,8 +82,8 @@ def test_where_videos_may_stand(root: Path, tmp_path: Path, folder: str) -> None
     video = tmp_path / folder / "hay_1_ord_edit1.mp4"
     video.parent.mkdir(exist_ok=True)
     video.write_bytes(b"")
-    clip, _ = questions(at(VNBench(), tmp_path))["hay_1_ord_edit1_0"]
-    assert clip.video.path == video
+    item, _ = questions(at(VNBench(), tmp_path))["hay_1_ord_edit1_0"]
+    assert item.video.path == video
 
 
 @pytest.mark.parametrize(
@@ -98,12 +98,12 @@ def test_malformed_rows_are_named(root: Path, tmp_path: Path, column: str, value
     rows = rows_of(root)
     rows[2][column] = value
     with pytest.raises(DataError, match=rf'row 3, column "{column}": {message}'):
-        list(at(VNBench(), write_rows(tmp_path, rows)).clips())
+        list(at(VNBench(), write_rows(tmp_path, rows)).items())
 
 
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected VNBench-main-4try.json, and the videos in VNBench_new"):
-        list(at(VNBench(), tmp_path).clips())
+        list(at(VNBench(), tmp_path).items())
 
 
 # Prompts -------------------------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def test_the_shape_of_the_published_result(tmp_path: Path) -> None:
     task = VNBench()
     task.root = write_rows(tmp_path, rows)
     with pytest.raises(DataError, match="1350 of 1350 videos are missing"):
-        list(task.clips())
+        list(task.items())
     task.allow_missing = True
     records = answer(task, lambda q: oracle(q) if hits[q.id] else "no")
     scores = task.summarize(records)
@@ -264,7 +264,7 @@ def test_a_short_copy_is_an_error(root: Path) -> None:
     task = VNBench()
     task.root = root
     with pytest.raises(DataError, match=r"72 questions .* a complete copy has 5400"):
-        list(task.clips())
+        list(task.items())
 
 
 # The miniature -------------------------------------------------------------------------------------------------------

@@ -10,41 +10,43 @@ import numpy as np
 from PIL import Image
 
 from evalkit.errors import VideoError
-from evalkit.types import FramePlan, FrameRequest, Splice
+from evalkit.types import Composite, FramePlan, FrameRequest
 
 from .info import Decoder, VideoInfo
 from .pictures import read_picture
 from .sampling import RESAMPLING, sample
 
 
-def spliced(path: Path, info: VideoInfo, splice: Splice, request: FrameRequest) -> tuple[FramePlan, list[int]]:
-    """The frames of a spliced video, and which frames of the long one are its haystack. Raises VideoError."""
-    extra = int(splice.image is not None)
-    haystack = splice.frames + -(splice.frames + extra) % request.multiple_of
-    picked = sample(FrameRequest(splice.rule, haystack), info.frame_count, info.native_fps).indices
+def composite_plan(
+    path: Path, info: VideoInfo, composite: Composite, request: FrameRequest
+) -> tuple[FramePlan, list[int]]:
+    """The frames of a composite video, and which frames of the long one are its haystack. Raises VideoError."""
+    extra = int(composite.image is not None)
+    haystack = composite.frames + -(composite.frames + extra) % request.multiple_of
+    picked = sample(FrameRequest(composite.rule, haystack), info.frame_count, info.native_fps).indices
     if len(picked) < haystack:
         raise VideoError(
-            f"{path} is too short: the rule {splice.rule} finds {len(picked)} frames in its "
+            f"{path} is too short: the rule {composite.rule} finds {len(picked)} frames in its "
             f"{info.duration_s:.0f} s, and {haystack} are wanted; use a longer video or fewer frames.",
             "too_short",
         )
     total = haystack + extra
-    return FramePlan(tuple(range(total)), tuple(map(float, range(total))), 1.0, total, splice.rule), list(picked)
+    return FramePlan(tuple(range(total)), tuple(map(float, range(total))), 1.0, total, composite.rule), list(picked)
 
 
-class SplicedVideo:
-    """`inner` as `splice` wants it: a video of its own, one frame a second, all of which are to be read.
+class CompositeVideo:
+    """`inner` as `composite` wants it: a video of its own, one frame a second, all of which are to be read.
 
     A model that reads groups of frames would drop an incomplete last one, and with it a picture that stands at the end;
     so the haystack grows by the few frames that fill the groups. The picture follows `int(depth * haystack)` frames.
     """
 
-    def __init__(self, path: Path, inner: Decoder, splice: Splice, request: FrameRequest) -> None:
+    def __init__(self, path: Path, inner: Decoder, composite: Composite, request: FrameRequest) -> None:
         self._inner, self._request = inner, request
-        self.plan, self._picked = spliced(path, inner.info, splice, request)
+        self.plan, self._picked = composite_plan(path, inner.info, composite, request)
         extra = len(self.plan) - len(self._picked)
-        self._at = int(splice.depth * len(self._picked)) if extra else None
-        self._image = read_picture(splice.image) if splice.image is not None else None
+        self._at = int(composite.depth * len(self._picked)) if extra else None
+        self._image = read_picture(composite.image) if composite.image is not None else None
         total = len(self.plan)
         self.name = inner.name
         self.info = replace(inner.info, frame_count=total, native_fps=1.0, duration_s=float(total))

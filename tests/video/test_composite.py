@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from evalkit.errors import VideoError
-from evalkit.types import FrameRequest, Splice, Video
+from evalkit.types import Composite, FrameRequest, Video
 from evalkit.video.reader import FrameReader
 from evalkit.video.sampling import RULES
 from evalkit.video.scenes import PALETTE, Scene, film, nearest_colour, picture
@@ -29,7 +29,7 @@ def reader():
 @pytest.fixture(scope="module")
 def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """120 s at 4 frames a second; second s has the colour s % 11 of the palette, pink is kept for the needle."""
-    path = tmp_path_factory.mktemp("splice") / "movie.mp4"
+    path = tmp_path_factory.mktemp("composite") / "movie.mp4"
     plain = [colour for colour in COLOURS if colour != "pink"]
     write_video(path, film([Scene(s, s + 1, plain[s % 11]) for s in range(120)], 4, SIZE), 4)
     return path
@@ -52,7 +52,7 @@ def seen(reader: FrameReader, video: Video, request: FrameRequest) -> list[str]:
 @pytest.mark.parametrize("depth", [0.0, 0.2, 0.5, 1.0])
 def test_the_picture_stands_behind_its_share_of_the_frames(reader, movie, needle, rule, multiple_of, depth) -> None:
     request = FrameRequest("video_xl_2", 8, multiple_of=multiple_of)  # neither its rule nor its limit is asked
-    colours = seen(reader, Video("v", movie, splice=Splice(rule, 50, needle, depth)), request)
+    colours = seen(reader, Video("v", movie, composite=Composite(rule, 50, needle, depth)), request)
     haystack = 50 if multiple_of == 1 else 51
     picked = RULES[rule](FrameRequest(rule, haystack), 480, 4.0)
     plain = [colour for colour in COLOURS if colour != "pink"]
@@ -64,7 +64,7 @@ def test_the_picture_stands_behind_its_share_of_the_frames(reader, movie, needle
 
 def test_the_plan_is_a_video_of_its_own(reader, movie, needle) -> None:
     request = FrameRequest("uniform", 8, multiple_of=4, size=(24, 24))
-    stream = reader.open(Video("v", movie, splice=Splice("haystack", 20, needle, 0.5)), request)
+    stream = reader.open(Video("v", movie, composite=Composite("haystack", 20, needle, 0.5)), request)
     plan = stream.plan
     assert (plan.rule, plan.frame_count, plan.native_fps) == ("haystack", 24, 1.0)
     assert plan.indices == tuple(range(24)) and plan.times_s[:3] == (0.0, 1.0, 2.0)
@@ -73,13 +73,15 @@ def test_the_plan_is_a_video_of_its_own(reader, movie, needle) -> None:
 
 
 def test_a_control_has_no_picture(reader, movie) -> None:
-    colours = seen(reader, Video("v", movie, splice=Splice("haystack", 20)), FrameRequest("uniform", 8, multiple_of=4))
+    colours = seen(
+        reader, Video("v", movie, composite=Composite("haystack", 20)), FrameRequest("uniform", 8, multiple_of=4)
+    )
     assert len(colours) == 20 and "pink" not in colours
 
 
 def test_a_haystack_that_is_too_short_costs_the_cell(reader, movie, needle) -> None:
     with pytest.raises(VideoError, match=r"finds 120 frames in its 120 s, and 200 are wanted") as error:
-        reader.open(Video("v", movie, splice=Splice("haystack", 200, needle, 0.5)), FrameRequest("uniform", 8))
+        reader.open(Video("v", movie, composite=Composite("haystack", 200, needle, 0.5)), FrameRequest("uniform", 8))
     assert error.value.kind == "too_short"
 
 
@@ -88,7 +90,7 @@ def test_a_needle_that_is_no_picture_costs_the_cell(reader, movie, tmp_path) -> 
     broken.write_bytes(b"\x89PNG not really")
     for path, kind in ((broken, "damaged"), (tmp_path / "none.png", "missing")):
         with pytest.raises(VideoError) as error:
-            reader.open(Video("v", movie, splice=Splice("haystack", 20, path, 0.5)), FrameRequest("uniform", 8))
+            reader.open(Video("v", movie, composite=Composite("haystack", 20, path, 0.5)), FrameRequest("uniform", 8))
         assert error.value.kind == kind and str(path) in str(error.value)
 
 
