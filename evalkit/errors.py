@@ -8,6 +8,7 @@
     └── SampleError              costs one video or one question, never the run; marked in its records
         ├── VideoError           a video that cannot be opened, decoded or sampled
         └── ModelError           the model failed on this input (out of memory, say)
+            └── ModelUnavailable the model itself failed (a bad key, a dead server); several in a row stop the run
 
 Programming errors stay what they are (`assert`, `TypeError`, ...) and keep their traceback.
 """
@@ -54,7 +55,11 @@ class VideoError(SampleError):
 
 
 class ModelError(SampleError):
-    """kind: out_of_memory | too_long | no_selection | failed"""
+    """kind: out_of_memory, too_long, no_selection, unavailable or failed."""
+
+
+class ModelUnavailable(ModelError):
+    """Every further question would fail in the same way. Its message says what to do."""
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:

@@ -1,28 +1,67 @@
-"""The model extension point: prefill a video once, answer its questions from that cache.
+"""The model extension point: answer the questions of a video.
 
 A model is two classes. The *settings* are a light dataclass named by a config's `_target_`: they import no torch,
-check their values, and say which frames they want. `build()` makes the *model*, which may be as heavy as it likes.
+check their values, and say which frames they want. `build()` makes the *model*, which may import and allocate whatever
+it needs. A model with a prefill derives from `PrefillModel`; any other from `VideoModel`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 from evalkit.errors import SampleError
-from evalkit.types import Context, Decoding, FrameRequest, PrefillCost, Prompt, Reply
+from evalkit.types import Context, Decoding, FramePlan, FrameRequest, PrefillCost, Prompt, Reply
 
 NEUTRAL = {"neutral": True}
 """Metadata of a settings field that cannot change an answer (a device, a batch size): it stays out of the run's key."""
 
 
+@dataclass(frozen=True)
+class Axis:
+    """A setting that sweeps vary and figures plot. `key`: its dotted key below `model`, such as `frames.max`. `unit`:
+    count, ratio, bytes or seconds. `section`: the mechanism it belongs to (`bilevel_decode`), whose other settings mean
+    nothing while it is off; the axis then has the value `off`."""
+
+    key: str
+    label: str
+    unit: str = "count"
+    section: str = ""
+    off: float | None = None
+
+
+@dataclass(frozen=True)
+class FrameSpan:
+    """The frames `first` to `last` of a frame plan (positions, both included) and what happened to them: `kind` is
+    dense, pooled or skipped; `label` names them ("chunk 3")."""
+
+    first: int
+    last: int
+    kind: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """`Reply.details` for a reader: sentences, and spans of the video to draw on its timeline."""
+
+    lines: tuple[str, ...] = ()
+    spans: tuple[FrameSpan, ...] = ()
+
+
 @dataclass
 class ModelSettings(ABC):
-    """Base of a model's settings; each field is a key of its YAML in configs/model/."""
+    """Base of a model's settings; each field is a key of its YAML in configs/model/.
+
+    `name`: the model's name in every output; empty: the last part of its checkpoint, else the class's name.
+    """
 
     name: str = ""
+
+    axes: ClassVar[tuple[Axis, ...]] = ()
+    """The settings that sweeps vary; the tables and figures of a run have a column for each."""
 
     @abstractmethod
     def frames_wanted(self) -> FrameRequest:
@@ -31,6 +70,11 @@ class ModelSettings(ABC):
     @abstractmethod
     def build(self) -> VideoModel:
         """Load the model. Raises CheckpointError or ConfigError with what to do."""
+
+    def model_id(self) -> str:
+        """Names the result folder, the CSV rows and the pages: two checkpoints of one adapter are two models."""
+        checkpoint = str(getattr(self, "checkpoint", "") or "")
+        return self.name or checkpoint.rstrip("/").rpartition("/")[2] or type(self).__name__
 
     def provenance(self) -> dict[str, Any]:
         """What identifies the weights: hub id and revision, or folder and hash. Goes into the manifest."""
@@ -43,6 +87,11 @@ class ModelSettings(ABC):
     def estimator(self) -> Estimator | None:
         """What tells the dry run the cost of a video without building the model. Default: nothing does."""
         return None
+
+    @classmethod
+    def describe(cls, details: Mapping[str, Any], plan: FramePlan) -> Description:
+        """`Reply.details` for the page of a question. Default: one line for each key."""
+        return Description(tuple(f"{key}: {value}" for key, value in details.items()))
 
 
 @dataclass(frozen=True)
@@ -57,7 +106,7 @@ class QuestionEstimate:
 @dataclass(frozen=True)
 class Estimate:
     """What the prefill of a video would take, and each of its questions; a question that is bound to fail is its error.
-    Fields are those of `PrefillCost` and `Reply`, whose numbers they foretell."""
+    Fields are those of `PrefillCost` and `Reply`, whose numbers they forecast."""
 
     visual_tokens: int
     context_tokens: int
@@ -70,20 +119,61 @@ class Estimate:
 
 
 class Estimator(ABC):
-    """Foretells costs. Imports nothing heavy and reads no weights. `exact`: tokens and bytes are those of a run, given
-    the right frames; `remarks` are sentences that say what the numbers rest on."""
+    """Forecasts costs. Imports nothing heavy and reads no weights. `exact`: tokens and bytes are those of a run, given
+    the right frames; `remarks` are sentences that say what the numbers are based on."""
 
     exact: bool = True
     remarks: tuple[str, ...] = ()
 
     @abstractmethod
     def estimate(self, context: Context, prompts: Sequence[Prompt], decoding: Decoding) -> Estimate:
-        """Of one video. `context.frames` has a plan and no frames. Raises SampleError where the prefill would."""
+        """Of one video. `context.frames` has a plan and no frames. Raises SampleError where the model would."""
+
+
+def _nothing() -> None:
+    """`Answers.close` of a model that holds nothing."""
+
+
+@dataclass
+class Answers:
+    """A model's answers to the questions of one video.
+
+    `replies`: one for each prompt, in order; a question that fails is its error, and the others go on. `prefill`: what
+    was computed once for all of them; None where nothing is. `context`: what the model reads before the questions, as
+    text. `close`: frees the device's memory; called once, also when the replies were not read to their end.
+    """
+
+    replies: Iterator[Reply | SampleError]
+    prefill: PrefillCost | None = None
+    context: str = ""
+    close: Callable[[], None] = _nothing
+
+
+class VideoModel(ABC):
+    """A loaded model.
+
+    `videos_in_flight`: how many videos `answer` may be working on at the same time, each in a thread of its own. 1: one
+    after another, in the calling thread.
+    """
+
+    videos_in_flight: int = 1
+
+    @abstractmethod
+    def answer(self, context: Context, prompts: Sequence[Prompt], decoding: Decoding) -> Answers:
+        """Answer all questions of one video. Reads `context.frames`, of which `context.frames.plan` is known before.
+
+        Raises SampleError (ModelError, VideoError) where the whole video cannot be done: its questions are marked, and
+        the run goes on. Raises ModelUnavailable where the model itself is the cause (a bad key, a dead server): the run
+        stops after a few in a row.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most models have nothing to do here
+        """Free everything."""
 
 
 @dataclass
 class VideoCache:
-    """What `prefill` leaves for the questions of one video. Subclasses hold the KV store, or merely the frames."""
+    """What `prefill` leaves for the questions of one video. Subclasses hold the KV store, or only the frames."""
 
     cost: PrefillCost = field(default_factory=PrefillCost)
 
@@ -91,31 +181,36 @@ class VideoCache:
         """Free device memory now; called once all questions are answered."""
 
 
-class VideoModel(ABC):
-    """Raises `ModelError` for a video or question it cannot do; that question is marked and the run goes on."""
+Cache = TypeVar("Cache", bound=VideoCache)
+
+
+class PrefillModel(VideoModel, Generic[Cache]):
+    """A model that computes something once for each video and answers every question of it from there."""
 
     @abstractmethod
-    def prefill(self, context: Context) -> VideoCache:
-        """Decode, encode, prefill: once a video. Consumes `context.frames`."""
+    def prefill(self, context: Context) -> Cache:
+        """Decode, encode, prefill: once for each video. Reads `context.frames` to their end."""
 
     @abstractmethod
-    def generate(self, cache: VideoCache, prompt: Prompt, decoding: Decoding) -> Reply:
-        """Answer one question. Leaves `cache` as it was, so that order never matters."""
+    def generate(self, cache: Cache, prompt: Prompt, decoding: Decoding) -> Reply:
+        """Answer one question. Leaves `cache` as it was, so that the order of questions never matters."""
 
-    def answers(
-        self, cache: VideoCache, prompts: Sequence[Prompt], decoding: Decoding
+    def generate_all(
+        self, cache: Cache, prompts: Sequence[Prompt], decoding: Decoding
     ) -> Iterator[Reply | SampleError]:
-        """All questions of a video in order, each as its reply or as the error that costs it. One by one, unless a
-        model has a better way to take several at once."""
+        """All questions of a video in order. Default: one after another; override to answer several at once."""
         for prompt in prompts:
             try:
                 yield self.generate(cache, prompt, decoding)
             except SampleError as error:
                 yield error
 
-    def rendered(self, context: Context, prompt: Prompt) -> str:
-        """The question as the model reads it (chat template, rewritten times), for the record. Default: the prompt."""
-        return prompt.text + prompt.answer_prefix
+    def context_text(self, context: Context) -> str:
+        """What is read before the questions, as text, for the record. Default: the system text."""
+        return context.system or ""
 
-    def close(self) -> None:  # noqa: B027 - most models have nothing to do here
-        """Free everything."""
+    def answer(self, context: Context, prompts: Sequence[Prompt], decoding: Decoding) -> Answers:
+        """See `VideoModel`."""
+        cache = self.prefill(context)
+        replies = self.generate_all(cache, prompts, decoding)
+        return Answers(replies, cache.cost, self.context_text(context), cache.close)

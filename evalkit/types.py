@@ -1,8 +1,7 @@
-"""The nouns. A task gives videos (a video and its questions); frames are read; a model replies; replies are graded;
-each becomes one record.
+"""The types that the other modules share. A task gives videos with their questions; frames are read; a model replies;
+replies are graded; each becomes one record.
 
-Plain frozen dataclasses, no behaviour beyond what keeps them well-formed. Times are seconds (`_s`), sizes bytes
-(`_bytes`).
+Plain dataclasses whose methods only keep them well-formed. Times are seconds (`_s`), sizes are bytes (`_bytes`).
 """
 
 from __future__ import annotations
@@ -187,36 +186,41 @@ class Decoding:
 
 @dataclass(slots=True)
 class PrefillCost:
-    """What a video's prefill took. Shared by its questions."""
+    """What one prefill took; its questions share it. None: not measured."""
 
-    frames: int = 0
-    visual_tokens: int = 0
-    context_tokens: int = 0
-    video_decode_s: float = 0.0
-    vision_s: float = 0.0
-    prefill_s: float = 0.0
-    kv_bytes: int = 0
-    attention_density: float | None = None
+    frames: int | None = None
+    visual_tokens: int | None = None
+    context_tokens: int | None = None  # all tokens before the question, visual ones included
+    video_decode_s: float | None = None
+    vision_s: float | None = None
+    prefill_s: float | None = None
+    kv_bytes: int | None = None
+    attention_density: float | None = None  # computed query-key pairs as a share of causal attention's
     flops: float | None = None
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: int | None = None  # of the device
 
 
 @dataclass(slots=True)
 class Reply:
-    """Raw text as generated, and what it took."""
+    """Raw text as generated, and what it took. None: not measured.
+
+    `prompt`: the question as the model reads it (chat template applied), without what `Answers.context` holds; None:
+    the prompt's own text. `details`: what only this model knows of an answer, as plain JSON values; the model's
+    settings say how to show them (`ModelSettings.describe`). `remarks`: sentences a reader of the answer should see.
+    """
 
     text: str
-    prompt_tokens: int = 0
-    new_tokens: int = 0
-    question_s: float = 0.0
-    generate_s: float = 0.0
+    prompt: str | None = None
+    prompt_tokens: int | None = None
+    new_tokens: int | None = None
+    question_s: float | None = None
+    generate_s: float | None = None
     first_token_s: float | None = None  # from the question's arrival, prefill of the video not included
     kv_bytes_used: int | None = None
     flops: float | None = None
-    dense_chunks: tuple[int, ...] | None = None  # of chunks of `chunk_frames` frames each, counted from 0
-    chunk_frames: int | None = None
     finish: str = "stop"  # stop | length
-    notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +239,31 @@ class Grade:
 
 
 @dataclass(slots=True)
+class Prefill:
+    """One pass of a model over a video; one line of prefills.jsonl. A model without a prefill has one as well, with
+    the frames and no cost. None, or a missing key: not measured."""
+
+    id: str
+    video: str
+    plan: dict[str, Any]  # fields of FramePlan: {indices, times_s, native_fps, frame_count, rule}
+    decoder: str = ""
+    file: str = ""  # identity of the video file: size and a hash of parts of it
+    context: str = ""  # what the model reads before the question, as text
+    frames: int | None = None
+    tokens: dict[str, int] = field(default_factory=dict)  # {visual, context}
+    seconds: dict[str, float] = field(default_factory=dict)  # {video_decode, vision, prefill}
+    kv_bytes: int | None = None
+    attention_density: float | None = None
+    flops: float | None = None
+    peak_memory_bytes: int | None = None  # of the device
+    worker: str = ""
+    started: str = ""
+
+
+@dataclass(slots=True)
 class Record:
-    """One answer; one line of records.jsonl; the only source of truth. Everything else is a view of these."""
+    """One answer; one line of records.jsonl. Scores, tables and pages are computed from records and prefills. None,
+    or a missing key: not measured, or not there."""
 
     run: str
     task: str
@@ -249,7 +276,7 @@ class Record:
     cluster: str
     groups: dict[str, list[str]]
     gold: Any
-    status: str  # ok | failed (no reply) | ungraded (a reply that waits for its judge)
+    status: str  # ok | failed (no reply) | ungraded (a reply without a grade yet)
     reply: str | None = None
     extracted: Any = None
     score: float | None = None
@@ -257,22 +284,19 @@ class Record:
     rule: str = ""
     valid: bool = True
     note: str = ""  # of the grader
-    remarks: list[str] = field(default_factory=list)  # of the model
+    remarks: list[str] = field(default_factory=list)  # of the model and of the decoder
     error: dict[str, str] | None = None  # {kind, message}
-    question_sha256: str = ""  # of what was asked and what is right, as the data had it: see `Question.digest`
-    prompt: str | None = None
-    prompt_sha256: str | None = None
-    frames: int | None = None
-    sampling: dict[str, Any] | None = None  # {rule, indices, times_s, native_fps, frame_count, decoder, file}
-    tokens: dict[str, int] = field(default_factory=dict)  # {visual, prompt, new}
-    seconds: dict[str, float] = field(default_factory=dict)  # {video_decode, vision, prefill, question, generate}
-    ttft: float | None = None
-    kv_bytes: dict[str, int] = field(default_factory=dict)  # {dense, used}
-    attention_density: float | None = None
-    flops: dict[str, float] = field(default_factory=dict)  # {prefill, question}
-    dense_chunks: list[int] | None = None  # of chunks of `chunk_frames` frames each, counted from 0
-    chunk_frames: int | None = None
+    question_sha256: str = ""  # see `Question.digest`
+    prefill: str | None = None  # id of a line of prefills.jsonl
+    prompt: str | None = None  # what the model reads behind the prefill's context
+    prompt_sha256: str | None = None  # of the prefill's context and the prompt
+    tokens: dict[str, int] = field(default_factory=dict)  # {prompt, new}
+    seconds: dict[str, float] = field(default_factory=dict)  # {question, generate}
+    ttft: float | None = None  # seconds from the question's arrival to its first token, without the prefill
+    kv_bytes_used: int | None = None
+    flops: float | None = None
     finish: str | None = None
-    peak_memory: dict[str, int] = field(default_factory=dict)  # {device, host}
+    details: dict[str, Any] = field(default_factory=dict)  # see `Reply.details`
+    host_memory_bytes: int | None = None  # peak of the process while it worked on this video
     worker: str = ""
     started: str = ""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from evalkit.errors import ConfigError, ModelError, SampleError, VideoError
-from evalkit.model import VideoCache, VideoModel
+from evalkit.model import PrefillModel, VideoCache
 from evalkit.types import Context, Decoding, PrefillCost, Prompt, Reply, Video
 from evalkit.video.identity import identity
 
@@ -29,7 +29,7 @@ from ..shared.prefilled import Prefilled
 from ..shared.relevance import Asked, Budget, Observer, Randomly, Relevance, Selection, Uniform
 from .checkpoint import Loaded, load
 from .settings import GROUP, BilevelDecode, VideoXL2
-from .text import END_OF_TURN, ChatText, ContextTokens
+from .text import END_OF_TURN, IMAGE, ChatText, ContextTokens
 from .vision import GRID, TOKENS
 
 END_OF_TEXT = "<|endoftext|>"
@@ -76,7 +76,7 @@ class Cache(VideoCache):
         self.pooled.clear()
 
 
-class VideoXL2Model(VideoModel):
+class VideoXL2Model(PrefillModel[Cache]):
     """Greedy answers in float32 are, token for token, those of a fresh prefill for every question."""
 
     def __init__(self, settings: VideoXL2, loaded: Loaded) -> None:
@@ -248,11 +248,11 @@ class VideoXL2Model(VideoModel):
 
     # Questions
 
-    def generate(self, cache: VideoCache, prompt: Prompt, decoding: Decoding) -> Reply:
+    def generate(self, cache: Cache, prompt: Prompt, decoding: Decoding) -> Reply:
         """See `VideoModel`. Where memory runs out, the question is taken in smaller pieces, from here on."""
-        assert isinstance(cache, Cache) and cache.store is not None, "a closed cache, or another model's"
+        assert cache.store is not None, "the cache is closed"
         while True:
-            done, reply = attempt(lambda: self.answer(cache, prompt, decoding))
+            done, reply = attempt(lambda: self.answer_one(cache, prompt, decoding))
             if done:
                 assert reply is not None
                 return reply
@@ -264,19 +264,18 @@ class VideoXL2Model(VideoModel):
                 )
             self.question_rows = max(1, (self.question_rows or len(self.text.question(prompt))) // 4)
 
-    def answers(
-        self, cache: VideoCache, prompts: Sequence[Prompt], decoding: Decoding
+    def generate_all(
+        self, cache: Cache, prompts: Sequence[Prompt], decoding: Decoding
     ) -> Iterator[Reply | SampleError]:
         """With `question_batch`, several questions share matrix products and read the store once."""
         size = self.settings.question_batch
         if size == 1:
-            yield from super().answers(cache, prompts, decoding)
+            yield from super().generate_all(cache, prompts, decoding)
             return
-        assert isinstance(cache, Cache)
         for start in range(0, len(prompts), size):
             batch = prompts[start : start + size]
             done, replies = attempt(partial(self.batch, cache, batch, decoding))
-            yield from replies if done and replies is not None else super().answers(cache, batch, decoding)
+            yield from replies if done and replies is not None else super().generate_all(cache, batch, decoding)
 
     def batch(self, cache: Cache, prompts: Sequence[Prompt], decoding: Decoding) -> list[Reply]:
         """Questions behind the dense store, together; the seconds are the batch's, in equal shares."""
@@ -284,11 +283,11 @@ class VideoXL2Model(VideoModel):
         asked = [self.text.question(prompt) for prompt in prompts]
         generated = generate(self.decoder, self.attention, cache.store, asked, decoding, self.stop)
         return [
-            self.reply(cache, cache.store, ids, answer, None, 0.0, 1 / len(asked))
-            for ids, answer in zip(asked, generated, strict=True)
+            self.reply(cache, prompt, cache.store, ids, answer, None, 0.0, 1 / len(asked))
+            for prompt, ids, answer in zip(prompts, asked, generated, strict=True)
         ]
 
-    def answer(self, cache: Cache, prompt: Prompt, decoding: Decoding) -> Reply:
+    def answer_one(self, cache: Cache, prompt: Prompt, decoding: Decoding) -> Reply:
         assert cache.store is not None
         started = time.perf_counter()
         store, ids = cache.store, self.text.question(prompt)
@@ -298,11 +297,12 @@ class VideoXL2Model(VideoModel):
             memory = Mix(store, self.pooled(cache, selection.compression), groups)
         selected_s = time.perf_counter() - started
         (generated,) = generate(self.decoder, self.attention, memory, [ids], decoding, self.stop, self.question_rows)
-        return self.reply(cache, memory, ids, generated, selection, selected_s)
+        return self.reply(cache, prompt, memory, ids, generated, selection, selected_s)
 
     def reply(
         self,
         cache: Cache,
+        prompt: Prompt,
         memory: KVStore | Mix,
         ids: Sequence[int],
         generated: Generated,
@@ -314,6 +314,7 @@ class VideoXL2Model(VideoModel):
         assert cache.store is not None
         return Reply(
             text=str(self.tokenizer.decode(generated.ids, skip_special_tokens=True)),
+            prompt=self.text.question_text(prompt),
             prompt_tokens=len(ids),
             new_tokens=len(generated.ids),
             question_s=selected_s + share * generated.question_s,
@@ -321,10 +322,9 @@ class VideoXL2Model(VideoModel):
             first_token_s=selected_s + generated.question_s,
             kv_bytes_used=memory.nbytes,
             flops=float(self.answer_flops(cache.store, memory, len(ids), generated, selection)),
-            dense_chunks=selection.dense if selection is not None else None,
-            chunk_frames=GROUP * selection.chunk_groups if selection is not None else None,
+            details={} if selection is None else details_of(selection),
             finish=generated.finish,
-            notes=self.notes(cache, memory, len(ids) + len(generated.ids), selection),
+            remarks=self.notes(cache, memory, len(ids) + len(generated.ids), selection),
         )
 
     def notes(self, cache: Cache, memory: KVStore | Mix, behind: int, selection: Selection | None) -> tuple[str, ...]:
@@ -363,8 +363,14 @@ class VideoXL2Model(VideoModel):
             flops += self.size.layers * self.size.pair // 2 * question * store.layout.visual_tokens
         return flops
 
-    def rendered(self, context: Context, prompt: Prompt) -> str:
-        return self.text.rendered(context, prompt)
+    def context_text(self, context: Context) -> str:
+        return self.text.prefix_text(context.system) + IMAGE
+
+
+def details_of(selection: Selection) -> dict[str, Any]:
+    """`dense_chunks`: the chunks that stay dense, counted from 0 (None: all); each has `chunk_frames` frames."""
+    dense = None if selection.dense is None else list(selection.dense)
+    return {"dense_chunks": dense, "chunk_frames": GROUP * selection.chunk_groups}
 
 
 class Clock:

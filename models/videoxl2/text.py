@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from evalkit.errors import ConfigError, suggest
-from evalkit.types import Context, Cue, Prompt
+from evalkit.types import Cue, Prompt
 
 SYSTEM = "You are a helpful assistant."
 END_OF_TURN = "<|im_end|>"
@@ -105,10 +105,6 @@ class ChatText:
         """What stands after the video, up to where the model goes on."""
         text = f"\n{prompt.text}{END_OF_TURN}\n<|im_start|>assistant\n{prompt.answer_prefix}"
         return self._rewrite(text)
-
-    def rendered(self, context: Context, prompt: Prompt) -> str:
-        """The whole conversation with `<image>` where the video stands, for the record."""
-        return self.prefix_text(context.system) + IMAGE + self.question_text(prompt)
 
     def context(self, times_s: Sequence[float], system: str | None = None, cues: Sequence[Cue] = ()) -> ContextTokens:
         """`times_s` are those of all frames; a group bears the time of its first frame. A subtitle stands in front of
