@@ -1,71 +1,66 @@
-"""What a run cost, summed from its records.
-
-The cost of a prefill stands in the record of every question of its video; here each prefill is counted once.
-"""
+"""What a run cost, summed from its records and prefills. What was not measured is None, never 0."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from evalkit.types import Record
+from evalkit.types import Prefill, Record
 
-_PREFILL = ("video_decode", "vision", "prefill")
-_QUESTION = ("question", "generate")
+PREFILL_STAGES = ("video_decode", "vision", "prefill")
+QUESTION_STAGES = ("question", "generate")
 
 
-def efficiency(records: Sequence[Record]) -> dict[str, Any]:
-    """Totals and means over the answered questions. Seconds are wall-clock of their stage; bytes are peaks or means as
-    named. First and later questions of a video are kept apart: only the first waits for the prefill."""
-    answered = [r for r in records if r.status == "ok"]
-    prefills: dict[tuple[object, ...], Record] = {}
-    for record in answered:
-        prefills.setdefault(_prefill_of(record), record)
-    firsts = list(prefills.values())
-    first_ids = {r.question for r in firsts}
-    generate_s = sum(r.seconds.get("generate", 0.0) for r in answered)
-    new_tokens = sum(r.tokens.get("new", 0) for r in answered)
+def efficiency(records: Sequence[Record], prefills: Mapping[str, Prefill]) -> dict[str, Any]:
+    """Totals and means over the questions that were answered. Seconds are wall-clock seconds of their stage; bytes are
+    peaks or means as named. First and later questions of a prefill are kept apart: only the first waits for it."""
+    answered = [r for r in records if r.reply is not None]
+    firsts = {r.prefill: r for r in reversed(answered) if r.prefill in prefills}
+    used = [p for p in prefills.values() if p.id in firsts]  # in the order of the prefills
+    later = [r for r in answered if firsts.get(r.prefill) is not r]
+    new_tokens, generate_s = _total(r.tokens.get("new") for r in answered), _stage(answered, "generate")
     out: dict[str, Any] = {
         "questions": len(answered),
         "videos": len({r.video for r in answered}),
-        "prefills": len(firsts),
+        "prefills": sum(bool(p.seconds) for p in used),
     }
-    out |= {f"{stage}_s": sum(r.seconds.get(stage, 0.0) for r in firsts) for stage in _PREFILL}
-    out |= {f"{stage}_s": sum(r.seconds.get(stage, 0.0) for r in answered) for stage in _QUESTION}
-    out["ttft_first_s"] = _mean(firsts, _first_ttft)
-    out["ttft_later_s"] = _mean([r for r in answered if r.question not in first_ids], lambda r: r.ttft)
-    out["tokens_per_s"] = new_tokens / generate_s if generate_s else None
-    out["frames"] = _mean(firsts, lambda r: r.frames)
-    out["visual_tokens"] = _mean(firsts, lambda r: r.tokens.get("visual"))
-    out["prompt_tokens"] = _mean(answered, lambda r: r.tokens.get("prompt"))
+    out |= {f"{stage}_s": _stage(used, stage) for stage in PREFILL_STAGES}
+    out |= {f"{stage}_s": _stage(answered, stage) for stage in QUESTION_STAGES}
+    out["ttft_first_s"] = _mean(_first_ttft(record, prefills[id]) for id, record in firsts.items() if id is not None)
+    out["ttft_later_s"] = _mean(r.ttft for r in later)
+    out["tokens_per_s"] = new_tokens / generate_s if new_tokens is not None and generate_s else None
+    out["frames"] = _mean(p.frames for p in used)
+    out["visual_tokens"] = _mean(p.tokens.get("visual") for p in used)
+    out["prompt_tokens"] = _mean(r.tokens.get("prompt") for r in answered)
     out["new_tokens"] = new_tokens
-    out["attention_density"] = _mean(firsts, lambda r: r.attention_density)
-    out["flops"] = _sum(firsts, "prefill") + _sum(answered, "question") or None
-    out["kv_bytes_dense"] = _mean(answered, lambda r: r.kv_bytes.get("dense"))
-    out["kv_bytes_used"] = _mean(answered, lambda r: r.kv_bytes.get("used"))
-    out["peak_device_bytes"] = max((r.peak_memory.get("device", 0) for r in answered), default=0) or None
-    out["peak_host_bytes"] = max((r.peak_memory.get("host", 0) for r in answered), default=0) or None
+    out["attention_density"] = _mean(p.attention_density for p in used)
+    flops = [_total(p.flops for p in used), _total(r.flops for r in answered)]
+    out["flops"] = _total(flops)
+    dense = {p.id: p.kv_bytes for p in used}
+    out["kv_bytes_dense"] = _mean(dense.get(r.prefill or "") for r in answered)
+    out["kv_bytes_used"] = _mean(r.kv_bytes_used or dense.get(r.prefill or "") for r in answered)
+    out["peak_device_bytes"] = max((p.peak_memory_bytes for p in used if p.peak_memory_bytes), default=None)
+    out["peak_host_bytes"] = max((r.host_memory_bytes for r in answered if r.host_memory_bytes), default=None)
     return out
 
 
-def _prefill_of(record: Record) -> tuple[object, ...]:
-    """Records of one prefill share its measured seconds to the microsecond; a second prefill of the same video (after
-    a crash, say) does not."""
-    return (record.video, *(record.seconds.get(stage) for stage in _PREFILL))
-
-
-def _first_ttft(record: Record) -> float | None:
+def _first_ttft(record: Record, prefill: Prefill) -> float | None:
     """From the video's arrival: vision and prefill come before the first question can be answered."""
     if record.ttft is None:
         return None
-    return record.ttft + record.seconds.get("vision", 0.0) + record.seconds.get("prefill", 0.0)
+    return record.ttft + prefill.seconds.get("vision", 0.0) + prefill.seconds.get("prefill", 0.0)
 
 
-def _sum(records: Sequence[Record], stage: str) -> float:
-    return sum(r.flops.get(stage, 0.0) for r in records)
+def _stage(lines: Iterable[Record | Prefill], stage: str) -> float | None:
+    return _total(line.seconds.get(stage) for line in lines)
 
 
-def _mean(records: Sequence[Record], value: Callable[[Record], float | None]) -> float | None:
-    values = [v for r in records if (v := value(r)) is not None]
-    return fmean(values) if values else None
+def _total(values: Iterable[float | None]) -> Any:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

@@ -1,28 +1,31 @@
-"""The loop.
+"""The loop: a task's videos and questions in, prefills and records out.
 
-A task gives videos; the frames of a video are decoded ahead; the model prefills them once and answers every question
-from that cache; each answer is graded and becomes one record.
+A task gives videos with their questions; the frames of a video are decoded ahead; the model answers all its questions,
+from one prefill where it has one; each reply becomes a record. Replies are graded elsewhere (`evalkit.recorder`), so
+that the model never waits for a judge.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
+from queue import SimpleQueue
 
-from evalkit.errors import DataError, SampleError
+from evalkit.errors import ModelUnavailable, RunError, SampleError
 from evalkit.meter import HostPeak
-from evalkit.model import VideoCache, VideoModel
-from evalkit.scoring.grade import ask_ahead
+from evalkit.model import Answers, VideoModel
 from evalkit.task import Task
 from evalkit.types import (
     Decoding,
     FrameRequest,
     FrameStream,
-    Grade,
+    Prefill,
+    PrefillCost,
     Prompt,
     Question,
     Record,
@@ -32,6 +35,12 @@ from evalkit.types import (
 )
 from evalkit.video.identity import identity
 from evalkit.video.reader import FrameReader
+
+MOST_UNAVAILABLE = 3
+"""Failures of the model itself (a bad key, a dead server), one after another, that stop a run."""
+
+Event = Prefill | Record
+"""What the loop yields: for each video its prefill, then a record for each question."""
 
 
 @dataclass(frozen=True)
@@ -43,78 +52,185 @@ class Labels:
     worker: str = "local"
 
 
-def evaluate(
-    task: Task,
-    model: VideoModel,
-    items: Iterable[VideoQuestions],
-    reader: FrameReader,
-    request: FrameRequest,
-    decoding: Decoding,
-    labels: Labels,
-) -> Iterator[Record]:
-    """Ask the questions of `items`, video by video; yields one record a question as soon as it is answered. Videos are
-    taken as their decoding begins, one or a few ahead of the model."""
-    decoding_now: deque[VideoQuestions] = deque()
+@dataclass
+class Loop:
+    """All that the videos of a run share."""
 
-    def wanted() -> Iterator[tuple[Video, FrameRequest]]:
-        for item in items:
-            decoding_now.append(item)
-            yield item.video, request
+    task: Task
+    model: VideoModel
+    reader: FrameReader
+    request: FrameRequest
+    decoding: Decoding
+    labels: Labels
+    outage: Outage = field(default_factory=lambda: Outage())
 
-    for frames in reader.open_ahead(wanted()):
-        yield from _ask_video(task, model, decoding_now.popleft(), frames, decoding, labels)
+    def run(self, items: Iterable[VideoQuestions]) -> Iterator[Event]:
+        """Ask the questions of `items`, video by video; yields a record as soon as it is there, without a grade. Items
+        are taken as their decoding begins, a few ahead of the model. Raises RunError where the model is unavailable."""
+        waiting: deque[VideoQuestions] = deque()
+
+        def wanted() -> Iterator[tuple[Video, FrameRequest]]:
+            for item in items:
+                waiting.append(item)
+                yield item.video, self.request
+
+        opened = ((waiting.popleft(), frames) for frames in self.reader.open_ahead(wanted()))
+        if self.model.videos_in_flight > 1:
+            yield from _in_threads(self, opened, self.model.videos_in_flight)
+        else:
+            for item, frames in opened:
+                yield from self.ask(item, frames)
+
+    def ask(self, item: VideoQuestions, frames: FrameStream | SampleError) -> Iterator[Event]:
+        """All questions of one video. What fails costs this video, or this question, and is marked."""
+        if isinstance(frames, SampleError):
+            yield from self._failed(item, frames)
+            return
+        host = HostPeak() if self.model.videos_in_flight == 1 else None  # the process's peak, not one video's
+        try:
+            context = self.task.context(item, frames)
+            prompts = [self._prompt(item, question, frames) for question in item.questions]
+            answers = self.model.answer(context, [p for p in prompts if isinstance(p, Prompt)], self.decoding)
+        except SampleError as error:
+            frames.close()
+            yield from self._failed(item, error)
+            return
+        except BaseException:
+            frames.close()
+            raise
+        try:
+            prefill = self._prefill(item, frames, answers)
+            yield prefill
+            for question, prompt in zip(item.questions, prompts, strict=True):
+                started = time.time()
+                reply = next(answers.replies, None) if isinstance(prompt, Prompt) else prompt
+                assert reply is not None, f"{type(self.model).__name__} gave fewer replies than there were prompts"
+                if isinstance(reply, SampleError):
+                    yield from self._failed(item, reply, [question], prefill.id)
+                    continue
+                assert isinstance(prompt, Prompt)
+                self.outage.end()
+                record = _labelled(self.task, item, question, self.labels, started)
+                _fill_reply(record, prompt, reply, prefill)
+                record.remarks = [*getattr(frames, "remarks", ()), *record.remarks]
+                record.host_memory_bytes = host.bytes() if host else None
+                yield record
+        finally:
+            answers.close()
+            frames.close()
+
+    def _prompt(self, item: VideoQuestions, question: Question, frames: FrameStream) -> Prompt | SampleError:
+        """What is asked, or why it cannot be: subtitles that cannot be read, for example."""
+        try:
+            return self.task.prompt(item, question, frames.plan)
+        except SampleError as error:
+            return error
+
+    def _failed(
+        self, item: VideoQuestions, error: SampleError, questions: Iterable[Question] = (), prefill: str | None = None
+    ) -> Iterator[Record]:
+        """A record for each of the questions (default: all of the video), then RunError if the model is unavailable."""
+        for question in questions or item.questions:
+            yield failed(self.task, item, question, error, self.labels, prefill)
+        self.outage.count(error)
+
+    def _prefill(self, item: VideoQuestions, frames: FrameStream, answers: Answers) -> Prefill:
+        cost = answers.prefill or PrefillCost()
+        asked = "\0".join([item.video.id, *(question.id for question in item.questions)])
+        seconds = {"video_decode": cost.video_decode_s, "vision": cost.vision_s, "prefill": cost.prefill_s}
+        return Prefill(
+            id=sha256(asked.encode()).hexdigest()[:16],
+            video=item.video.id,
+            plan=asdict(frames.plan),
+            decoder=frames.decoder,
+            file=identity(item.video.path),
+            context=answers.context,
+            frames=cost.frames,
+            tokens=_measured({"visual": cost.visual_tokens, "context": cost.context_tokens}),
+            seconds=_rounded(seconds),
+            kv_bytes=cost.kv_bytes,
+            attention_density=cost.attention_density,
+            flops=cost.flops,
+            peak_memory_bytes=cost.peak_memory_bytes,
+            worker=self.labels.worker,
+            started=_now(),
+        )
 
 
-def _ask_video(
-    task: Task,
-    model: VideoModel,
-    item: VideoQuestions,
-    frames: FrameStream | SampleError,
-    decoding: Decoding,
-    labels: Labels,
-) -> Iterator[Record]:
-    """One prefill, one generation a question. What fails costs this video, or this question, and is marked."""
-    if isinstance(frames, SampleError):
-        yield from (failed(task, item, question, frames, labels) for question in item.questions)
-        return
-    host = HostPeak()
+class Outage:
+    """Counts failures of the model itself, across all videos in flight."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def end(self) -> None:
+        """A question was answered: the model is there."""
+        with self._lock:
+            self._count = 0
+
+    def count(self, error: SampleError) -> None:
+        """Raises RunError at the last of `MOST_UNAVAILABLE` in a row."""
+        if not isinstance(error, ModelUnavailable):
+            return
+        with self._lock:
+            self._count += 1
+            if self._count >= MOST_UNAVAILABLE:
+                raise RunError(
+                    f"{error} The run was stopped after {self._count} failures of this kind in a row; the same "
+                    "command continues."
+                )
+
+
+def _in_threads(
+    loop: Loop, opened: Iterator[tuple[VideoQuestions, FrameStream | SampleError]], count: int
+) -> Iterator[Event]:
+    """Up to `count` videos at the same time, each in a thread. What they yield goes through one queue."""
+    events: SimpleQueue[Event | BaseException | None] = SimpleQueue()
+    taking, stopped = threading.Lock(), threading.Event()
+
+    def work() -> None:
+        try:
+            while not stopped.is_set():
+                with taking:
+                    item, frames = next(opened, (None, None))
+                if item is None or frames is None:
+                    break
+                for event in loop.ask(item, frames):
+                    events.put(event)
+                    if stopped.is_set():
+                        break
+        except BaseException as error:  # raised again in the thread of the run
+            events.put(error)
+        finally:
+            events.put(None)
+
+    threads = [threading.Thread(target=work, name="video in flight", daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
     try:
-        context = task.context(item, frames)
-        cache = model.prefill(context)
-    except SampleError as error:
-        yield from (failed(task, item, question, error, labels) for question in item.questions)
-        return
+        working = count
+        while working:
+            event = events.get()
+            if isinstance(event, BaseException):
+                raise event
+            working -= event is None
+            if event is not None:
+                yield event
     finally:
-        frames.close()
-    sampling = {**asdict(frames.plan), "decoder": frames.decoder, "file": identity(item.video.path)}
-    try:
-        prompts = [_prompt(task, item, question, frames) for question in item.questions]
-        replies = model.answers(cache, [p for p in prompts if isinstance(p, Prompt)], decoding)
-        for question, prompt in zip(item.questions, prompts, strict=True):
-            started = time.time()
-            reply = next(replies) if isinstance(prompt, Prompt) else prompt
-            if isinstance(reply, SampleError):
-                yield failed(task, item, question, reply, labels)
-                continue
-            assert isinstance(prompt, Prompt)
-            record = _labelled(task, item, question, labels, started)
-            _fill_answer(record, task, question, reply)
-            _fill_cost(record, cache, reply)
-            record.sampling = sampling
-            record.prompt = model.rendered(context, prompt)
-            record.prompt_sha256 = sha256(record.prompt.encode()).hexdigest()
-            record.peak_memory["host"] = host.bytes()
-            yield record
-    finally:
-        cache.close()
+        stopped.set()
 
 
-def _prompt(task: Task, item: VideoQuestions, question: Question, frames: FrameStream) -> Prompt | SampleError:
-    """What is asked, or why it cannot be: subtitles that cannot be read, say."""
-    try:
-        return task.prompt(item, question, frames.plan)
-    except SampleError as error:
-        return error
+def failed(
+    task: Task, item: VideoQuestions, question: Question, error: SampleError, labels: Labels, prefill: str | None = None
+) -> Record:
+    """A question that could not be asked or answered: no reply, no score, its cause. Never scored from error text."""
+    record = _labelled(task, item, question, labels, time.time())
+    record.status = "failed"
+    record.valid = False
+    record.error = {"kind": error.kind, "message": str(error)}
+    record.prefill = prefill
+    return record
 
 
 def _labelled(task: Task, item: VideoQuestions, question: Question, labels: Labels, started: float) -> Record:
@@ -130,88 +246,35 @@ def _labelled(task: Task, item: VideoQuestions, question: Question, labels: Labe
         cluster=item.cluster,
         groups={name: list(values) for name, values in question.groups.items()},
         gold=list(question.gold) if isinstance(question.gold, tuple) else question.gold,
-        status="ok",
+        status="ungraded",
         question_sha256=question.digest(),
         worker=labels.worker,
-        started=datetime.fromtimestamp(started, UTC).isoformat(timespec="milliseconds"),
+        started=_now(started),
     )
 
 
-def failed(task: Task, item: VideoQuestions, question: Question, error: SampleError, labels: Labels) -> Record:
-    """A question that could not be asked or answered: no reply, no score, its cause. Never scored from error text."""
-    record = _labelled(task, item, question, labels, time.time())
-    record.status = "failed"
-    record.valid = False
-    record.error = {"kind": error.kind, "message": str(error)}
-    return record
-
-
-def _fill_answer(record: Record, task: Task, question: Question, reply: Reply) -> None:
+def _fill_reply(record: Record, prompt: Prompt, reply: Reply, prefill: Prefill) -> None:
     record.reply = reply.text
     record.finish = reply.finish
-    record.remarks = list(reply.notes)
-    set_grade(record, task.grade(question, reply.text))
-
-
-def set_grade(record: Record, grade: Grade) -> None:
-    """Put a grade into a record; rescoring does so again."""
-    record.extracted = list(grade.extracted) if isinstance(grade.extracted, tuple) else grade.extracted
-    record.score = grade.score
-    record.values = dict(grade.values)
-    record.rule = grade.rule
-    record.valid = grade.valid
-    record.note = grade.note
-    record.status = "ok" if grade.graded else "ungraded"
-
-
-def regrade(task: Task, record: Record, questions: Mapping[str, Question]) -> Record:
-    """The record with its reply graded by `task`; a question that failed stays failed."""
-    question = questions.get(record.question)
-    if question is None:
-        raise DataError(f'{task.benchmark} ({task.split}) has no question "{record.question}": was the data exchanged?')
-    groups = {name: list(labels) for name, labels in question.groups.items()}
-    record = replace(record, protocol=task.protocol, split=task.split, groups=groups, unit=question.unit)
-    if record.status != "failed" and record.reply is not None:
-        set_grade(record, task.grade(question, record.reply))
-    return record
-
-
-def regrade_all(task: Task, records: Sequence[Record], questions: Mapping[str, Question]) -> list[Record]:
-    """`regrade` of each; a judge is asked several at a time."""
-    ask_ahead(task.rules.grader, answers_of(records, questions))
-    return [regrade(task, record, questions) for record in records]
-
-
-def answers_of(records: Sequence[Record], questions: Mapping[str, Question]) -> list[tuple[Question, str]]:
-    """The replies that can be graded, each with its question."""
-    known = ((questions.get(record.question), record) for record in records if record.status != "failed")
-    return [(question, record.reply) for question, record in known if question and record.reply is not None]
-
-
-def _fill_cost(record: Record, cache: VideoCache, reply: Reply) -> None:
-    """The video's cost stands in each of its records; sums over videos count a video once (see `efficiency`)."""
-    cost = cache.cost
-    record.frames = cost.frames
-    record.tokens = {
-        "visual": cost.visual_tokens,
-        "context": cost.context_tokens,
-        "prompt": reply.prompt_tokens,
-        "new": reply.new_tokens,
-    }
-    record.seconds = {
-        "video_decode": cost.video_decode_s,
-        "vision": cost.vision_s,
-        "prefill": cost.prefill_s,
-        "question": reply.question_s,
-        "generate": reply.generate_s,
-    }
-    record.seconds = {name: round(seconds, 6) for name, seconds in record.seconds.items()}
+    record.remarks = list(reply.remarks)
+    record.details = dict(reply.details)
+    record.prefill = prefill.id
+    record.prompt = reply.prompt if reply.prompt is not None else prompt.text + prompt.answer_prefix
+    record.prompt_sha256 = sha256((prefill.context + record.prompt).encode(errors="replace")).hexdigest()
+    record.tokens = _measured({"prompt": reply.prompt_tokens, "new": reply.new_tokens})
+    record.seconds = _rounded({"question": reply.question_s, "generate": reply.generate_s})
     record.ttft = reply.first_token_s
-    record.kv_bytes = {"dense": cost.kv_bytes, "used": reply.kv_bytes_used or cost.kv_bytes}
-    record.attention_density = cost.attention_density
-    flops = {"prefill": cost.flops, "question": reply.flops}
-    record.flops = {stage: count for stage, count in flops.items() if count is not None}
-    record.dense_chunks = list(reply.dense_chunks) if reply.dense_chunks is not None else None
-    record.chunk_frames = reply.chunk_frames
-    if cost.peak_memory_bytes is not None:
-        record.peak_memory["device"] = cost.peak_memory_bytes
+    record.kv_bytes_used = reply.kv_bytes_used
+    record.flops = reply.flops
+
+
+def _measured(values: dict[str, int | None]) -> dict[str, int]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _rounded(seconds: dict[str, float | None]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in seconds.items() if value is not None}
+
+
+def _now(at: float | None = None) -> str:
+    return datetime.fromtimestamp(time.time() if at is None else at, UTC).isoformat(timespec="milliseconds")

@@ -1,47 +1,91 @@
-"""What a number rests on: code, packages, weights, data, decoder, hardware. Written to manifest.json; no torch."""
+"""What a number is based on: code, packages, weights, data, decoder, hardware. Goes into manifest.json; no torch."""
 
 from __future__ import annotations
 
-import inspect
+import ast
 import json
 import os
 import platform
 import subprocess
-from abc import ABC
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from evalkit import PACKAGE_ROOT, __version__
-from evalkit.types import Record, VideoQuestions
+from evalkit.task import DataSet
+from evalkit.types import Prefill, Record, VideoQuestions
 from evalkit.video.identity import identity
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "av", "decord", "pillow", "numpy", "datasets", "flash-attn")
-_CORE = ("evaluate.py", "task.py", "model.py", "types.py", "video", "scoring")
+_CORE = ("evaluate.py", "recorder.py", "task.py", "model.py", "types.py", "tables.py", "video", "scoring")
 """The part of evalkit that every answer and grade passes through; pages and trackers cannot change one."""
 
 
-def code(task: object, model: object) -> dict[str, Any]:
-    """Version, git revision where there is one, and a hash of the source that makes this task's and model's answers."""
+def code(*settings: object) -> dict[str, Any]:
+    """Version, git revision where there is one, and a hash of the source that makes these answers: evalkit's core, the
+    modules of the classes of `settings` (a task, a model), and what those import of their own packages."""
     here = Path(__file__).resolve().parent
-    places = [*(here / name for name in _CORE), *_source_of(task), *_source_of(model)]
-    files = sorted({file for place in places for file in ([place] if place.is_file() else place.rglob("*.py"))})
+    core = [here / name for name in _CORE]
+    files = {file for place in core for file in ([place] if place.is_file() else place.rglob("*.py"))}
+    for made in settings:
+        files |= own_files(type(made))
     digest = sha256()
-    for file in files:
+    for file in sorted(files):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return {"evalkit": __version__, **_git(PACKAGE_ROOT), "source_sha256": digest.hexdigest()}
 
 
-def _source_of(settings: object) -> list[Path]:
-    """The files of an object's classes; for a model family that is a folder, all of evalkit's models, since families
-    share code."""
-    files = [Path(inspect.getfile(cls)).resolve() for cls in type(settings).__mro__ if cls not in (object, ABC)]
-    models = (PACKAGE_ROOT / "models").resolve()
-    return [models if models in file.parents else file for file in files]
+def own_files(cls: type) -> set[Path]:
+    """The source files of a class and its bases, and of the modules that they import from within their package; all of
+    evalkit's own core counts as one package of its own and is left out."""
+    waiting = [base.__module__ for base in cls.__mro__ if base.__module__ not in ("builtins", "abc")]
+    package = {_package(name) for name in waiting} - {"evalkit"}
+    own = _source(cls.__module__)
+    seen = {cls.__module__: own} if own and _package(cls.__module__) == "evalkit" else {}
+    while waiting:
+        name = waiting.pop()
+        if name in seen or _package(name) not in package or (file := _source(name)) is None:
+            continue
+        seen[name] = file
+        waiting += _imported(name, file)
+    return set(seen.values())
+
+
+def _package(module: str) -> str:
+    """`evalkit.tasks` and `evalkit.models` are packages of their own; else the first part of the name."""
+    parts = module.split(".")
+    return ".".join(parts[:2]) if parts[:2] in (["evalkit", "tasks"], ["evalkit", "models"]) else parts[0]
+
+
+def _source(module: str) -> Path | None:
+    """The file of a module, found without importing it; None for a name in a module, and for what has no source."""
+    package = _package(module)
+    spec = find_spec(package)
+    inner = module.split(".")[len(package.split(".")) :]
+    places = [Path(place, *inner) for place in (spec.submodule_search_locations or ())] if spec else []
+    files = [file for place in places for file in (place / "__init__.py", place.with_suffix(".py"))]
+    if spec and spec.origin and not inner:
+        files.insert(0, Path(spec.origin))
+    return next((file.resolve() for file in files if file.suffix == ".py" and file.is_file()), None)
+
+
+def _imported(module: str, file: Path) -> list[str]:
+    """Names of the modules that a source file imports, anywhere in it, and of its parent packages."""
+    names = [module.rpartition(".")[0]]
+    parents = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = parents[: len(parents) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            names += [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name]
 
 
 def _git(root: Path) -> dict[str, Any]:
@@ -103,16 +147,19 @@ def decoder(backend: str) -> dict[str, str]:
     return {"backend": backend, "ffmpeg": str(av.ffmpeg_version_info)}
 
 
-def exchanged(records: Iterable[Record], items: Sequence[VideoQuestions]) -> list[str]:
-    """Names of the videos whose answers were got from another file than is there now."""
+def replaced_videos(
+    records: Iterable[Record], prefills: Mapping[str, Prefill], items: Sequence[VideoQuestions]
+) -> list[str]:
+    """Names of the videos whose answers were made from another file than is there now."""
     paths = {item.video.id: item.video.path for item in items}
-    read = files(records)
+    answered = (prefills.get(r.prefill or "") for r in records if r.status != "failed")
+    read = files(prefill for prefill in answered if prefill is not None)
     return sorted(video for video, file in read.items() if video in paths and identity(paths[video]) != file)
 
 
-def files(records: Iterable[Record]) -> dict[str, Any]:
-    """Size and hash of each video as far as read, by its name."""
-    return {r.video: r.sampling["file"] for r in records if r.sampling and r.sampling.get("file")}
+def files(prefills: Iterable[Prefill]) -> dict[str, Any]:
+    """Size and hash of each video that was read, by its name."""
+    return {prefill.video: prefill.file for prefill in prefills if prefill.file}
 
 
 REVISIONS = ".revisions.json"
@@ -128,8 +175,9 @@ def revisions(root: Path) -> dict[str, str]:
     return {str(repo): str(commit) for repo, commit in known.items()} if isinstance(known, dict) else {}
 
 
-def data(items: Sequence[VideoQuestions]) -> dict[str, Any]:
-    """Fingerprint of the questions as they were read, and of the videos' names and sizes."""
+def data(data: DataSet, items: Sequence[VideoQuestions]) -> dict[str, Any]:
+    """Where the data lies, the commits it was fetched from, and a fingerprint of its questions as they were read and of
+    its videos' names and sizes."""
     questions, videos = sha256(), sha256()
     for item in items:
         size = item.video.path.stat().st_size if item.video.path.exists() else -1
@@ -137,6 +185,9 @@ def data(items: Sequence[VideoQuestions]) -> dict[str, Any]:
         for q in item.questions:
             questions.update(repr((q.id, q.text, q.options, q.gold)).encode())
     return {
+        "root": str(data.root),
+        "source": data.source,
+        "revisions": revisions(data.root),
         "questions": sum(len(item.questions) for item in items),
         "videos": len(items),
         "questions_sha256": questions.hexdigest(),

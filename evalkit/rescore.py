@@ -10,22 +10,20 @@ their own, which says whose replies they are and which protocol's prompts they a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from evalkit import provenance
 from evalkit.cli.compose import check_names, compose
 from evalkit.cli.tools import Arguments, main
-from evalkit.config import identity, instantiate, plain
+from evalkit.config import instantiate, plain
 from evalkit.errors import ConfigError, DataError, RunError
-from evalkit.evaluate import answers_of, regrade_all
-from evalkit.job import OK, limited
-from evalkit.replies import GradedRun, by_id, exit_code, load_questions
-from evalkit.runs import read_records
+from evalkit.job import OK, identity_of, limited
+from evalkit.runs import StoredRun, read_records, read_run
 from evalkit.scoring.grade import JudgedGrader
+from evalkit.stored_replies import StoredReplies, by_id
 from evalkit.task import Task
 from evalkit.types import Question, Record
 
@@ -42,63 +40,63 @@ def rescore(arguments: Arguments) -> int:
     records = read_records(path)
     if not records:
         raise RunError(f"{path} has no answers yet.")
+    stored = read_run(path)
     config = _config(path, arguments)
     task, source, tracker = (instantiate(config[group], group, plugins) for group in ("task", "source", "tracker"))
-    manifest = _manifest(path)
+    data = source.open(task)
     answered = {record.question for record in records}
-    items = limited(load_questions(task, source), manifest.get("limit"), answered)
+    items = limited(task.read(data, allow_missing=True), stored.limit, answered)
     questions = by_id(items)
     _check_golds(path, records, questions)
     if dry_run:
-        print(_foretold(task, records, questions))
+        print(_forecast(task, records, questions))
         return OK
-    origin = manifest.get("rescored_from") or {"key": path.name, "protocol": records[0].protocol}
-    now = {**manifest["identity"], "task": {"name": task.name, **identity(task)}, "rescored_from": origin}
-    run = GradedRun(
+    origin = stored.manifest.get("rescored_from") or {"key": path.name, "protocol": records[0].protocol}
+    now = {**stored.identity, **identity_of(task, source, {"rescored_from": origin})}
+    replies = StoredReplies(
         task=task,
-        model=path.parent.name,
+        data=data,
+        items=items,
+        records=records,
+        prefills=stored.prefills,
+        model_id=path.parent.name,
         identity=now,
         config=plain(config),
-        manifest={**manifest, "identity": now, "rescored_from": origin},
+        origin={**stored.manifest, "graded_by": provenance.code(task), "rescored_from": origin},
         remarks=[
             f"rescored: replies to the prompts of protocol {origin['protocol']} ({origin['key']})",
-            *_remarks(path),
+            *_remarks(stored),
         ],
+        axes=stored.manifest.get("axes") or (),
         tracker=tracker,
-        limited=manifest.get("limit") is not None,
+        limit=stored.limit,
     )
-    graded = regrade_all(task, records, questions)
-    coverage = run.write(Path(results) if results else path.parents[2], graded, items)
-    return exit_code(coverage, float(config.get("min_coverage", 1.0)))
+    return replies.write(Path(results) if results else path.parents[2], float(config.get("min_coverage", 1.0)))
 
 
-def _foretold(task: Task, records: Sequence[Record], questions: Mapping[str, Question]) -> str:
+def _forecast(task: Task, records: Sequence[Record], questions: Mapping[str, Question]) -> str:
     """What grading would ask of a judge."""
-    answers = answers_of(records, questions)
-    told = f"dry run: {len(answers)} replies to grade by {task.benchmark} ({task.split}, protocol {task.protocol})"
+    answers = [
+        (questions[record.question], record.reply)
+        for record in records
+        if record.question in questions and record.status != "failed" and record.reply is not None
+    ]
+    text = f"dry run: {len(answers)} replies to grade by {task.benchmark} ({task.split}, protocol {task.protocol})"
     grader = task.rules.grader
     if not isinstance(grader, JudgedGrader):
-        return f"{told}; no judge is asked"
+        return f"{text}; no judge is asked"
     if grader.judge is None:
-        return f"{told}; they would wait for a judge: set task.judge.base_url and task.judge.model"
+        return f"{text}; they would wait for a judge: set task.judge.base_url and task.judge.model"
     count = grader.judge.count(chat for question, reply in answers for chat in grader.chats(question, reply))
     judge = grader.judge.settings
     return (
-        f"{told}; {count.to_ask} requests to {judge.model} at {judge.base_url} (judge.max_calls={judge.max_calls}), "
+        f"{text}; {count.to_ask} requests to {judge.model} at {judge.base_url} (judge.max_calls={judge.max_calls}), "
         f"{count.cached} judgements are at hand"
     )
 
 
-def _manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path / 'manifest.json'} cannot be read ({error}): it is no finished run.") from None
-    return manifest
-
-
 def _check_golds(path: Path, records: Sequence[Record], questions: Mapping[str, Question]) -> None:
-    """Under other questions of the same ids the grades would be of nothing."""
+    """Raises DataError where the data has other questions under the same ids: grades would mean nothing."""
     for record in records:
         question = questions.get(record.question)
         gold = list(question.gold) if question and isinstance(question.gold, tuple) else question and question.gold
@@ -133,13 +131,10 @@ def _config(path: Path, arguments: Arguments) -> DictConfig:
     return changed
 
 
-def _remarks(path: Path) -> list[str]:
+def _remarks(stored: StoredRun) -> list[str]:
     """What the run said of itself, without an earlier rescoring."""
-    summary = path / "summary.json"
-    if not summary.is_file():
-        return []
-    remarks: list[str] = json.loads(summary.read_text(encoding="utf-8"))["remarks"]
-    return [remark for remark in remarks if not remark.startswith("rescored:")]
+    known = stored.manifest.get("remarks") or (stored.summary or {}).get("remarks") or []
+    return [str(remark) for remark in known if not str(remark).startswith("rescored:")]
 
 
 if __name__ == "__main__":

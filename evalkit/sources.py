@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from evalkit.errors import ConfigError, DataError
 from evalkit.paths import cache_dir, data_dir, hf_home
-from evalkit.task import Task
+from evalkit.task import DataSet, Task
 
 
 @dataclass
@@ -22,8 +22,8 @@ class Source(ABC):
     kind: ClassVar[str]
 
     @abstractmethod
-    def open(self, task: Task) -> None:
-        """Set the task's root, or raise DataError saying how to get the data."""
+    def open(self, task: Task) -> DataSet:
+        """The copy of the task's data. Raises DataError saying how to get it."""
 
 
 @dataclass
@@ -32,18 +32,17 @@ class Hub(Source):
 
     kind = "hub"
 
-    def open(self, task: Task) -> None:
+    def open(self, task: Task) -> DataSet:
         if task.hub is None:
             raise ConfigError(f"{task.benchmark} has no hub copy: use source=local source.root=<folder>.")
         places = [data_dir() / task.hub.folder, hf_home() / task.hub.folder]
         for place in places:
             if place.is_dir():
-                task.root = place
-                task.remedy = (
+                remedy = (
                     f"Check it with `python -m evalkit.doctor task={task.name}` and get what is missing with "
                     f"`python -m evalkit.fetch task={task.name}`."
                 )
-                return
+                return DataSet(place, self.kind, remedy)
         size = f" (about {task.hub.size_gb:g} GB)" if task.hub.size_gb else ""
         raise DataError(
             f"{task.benchmark} is neither at {places[0]} nor at {places[1]}. Get it with `python -m evalkit.fetch "
@@ -58,17 +57,17 @@ class Local(Source):
     root: str | None = None
     kind = "local"
 
-    def open(self, task: Task) -> None:
+    def open(self, task: Task) -> DataSet:
         if not self.root:
             raise ConfigError("source=local needs source.root=<folder of the benchmark>.")
         root = Path(self.root).expanduser()
         if not root.is_dir():
             raise DataError(f"source.root={self.root} is not a folder.")
-        task.root = root.resolve()
-        task.remedy = (
+        remedy = (
             f"Copy what is missing there; `python -m evalkit.doctor task={task.name} source=local source.root={root}` "
             "lists all that is wrong."
         )
+        return DataSet(root.resolve(), self.kind, remedy)
 
 
 @dataclass
@@ -78,26 +77,31 @@ class Mini(Source):
     root: str | None = None
     kind = "mini"
 
-    def open(self, task: Task) -> None:
-        task.miniature = True
+    def open(self, task: Task) -> DataSet:
         parent = Path(self.root).expanduser() if self.root else cache_dir() / "mini"
-        task.root = parent / f"{task.name}-{_version(type(task))}"
-        if task.root.is_dir():
+        root = parent / f"{task.name}-{_version(type(task))}"
+        if not root.is_dir():
+            try:
+                parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DataError(
+                    f"the miniature of {task.benchmark} cannot be written to {parent} ({error.strerror}). "
+                    "Name another folder with source.root=<folder> or the variable EVALKIT_CACHE."
+                ) from None
+            _make(task, root)
+        return DataSet(root, self.kind)
+
+
+def _make(task: Task, root: Path) -> None:
+    """Write the miniature under a temporary name, so that another process never reads half of it."""
+    with FileLock(str(root.parent / f".{root.name}.lock")):
+        if root.is_dir():  # another process has made it
             return
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(
-                f"the miniature of {task.benchmark} cannot be written to {parent} ({error.strerror}). "
-                "Name another folder with source.root=<folder> or the variable EVALKIT_CACHE."
-            ) from None
-        with FileLock(str(parent / f".{task.root.name}.lock")):
-            if not task.root.is_dir():  # a process beside this one may have made it meanwhile
-                made = parent / f".{task.root.name}.{os.getpid()}"
-                shutil.rmtree(made, ignore_errors=True)
-                made.mkdir()
-                task.make_miniature(made)
-                made.rename(task.root)
+        made = root.parent / f".{root.name}.{os.getpid()}"
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir()
+        task.make_miniature(made)
+        made.rename(root)
 
 
 def _version(task: type[Task]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -87,6 +87,21 @@ class HubData:
     also: tuple[HubData, ...] = ()
 
 
+@dataclass(frozen=True)
+class DataSet:
+    """A copy of a benchmark's data: the folder `root`, and how it came there. `source`: hub, local or mini. `remedy`:
+    what to do when it is incomplete."""
+
+    root: Path
+    source: str = "local"
+    remedy: str = "Look at the folder."
+
+    @property
+    def miniature(self) -> bool:
+        """Made by evalkit, and far smaller than the benchmark."""
+        return self.source == "mini"
+
+
 @dataclass
 class Task(ABC):
     """Base of all benchmarks; the fields are the keys of configs/task/<name>.yaml.
@@ -107,11 +122,6 @@ class Task(ABC):
     tables: ClassVar[tuple[str, ...]] = ()
     """The groups of a question that get a table of slices."""
     hub: ClassVar[HubData | None] = None
-
-    root: Path = field(init=False, repr=False, default=Path())
-    miniature: bool = field(init=False, repr=False, default=False)
-    remedy: str = field(init=False, repr=False, default="Look at the folder.")
-    """What to do about data that is not whole; set by the source."""
 
     def __post_init__(self) -> None:
         self._check_choice("split", self.split, self.splits)
@@ -147,11 +157,15 @@ class Task(ABC):
     def rules(self) -> Protocol:
         return self.available_protocols()[self.protocol]
 
-    def items(self) -> Iterator[VideoQuestions]:
-        """Each video once, with all its questions. Raises DataError when the copy is short, unless allow_missing."""
-        items = merge_by_video(self.load(self.root))
-        self._check_complete(items)
-        yield from items
+    def read(self, data: DataSet, allow_missing: bool | None = None) -> list[VideoQuestions]:
+        """Each video once, with all its questions. Raises DataError where the copy is incomplete, unless that is
+        allowed (default: as the setting `allow_missing` says)."""
+        items = merge_by_video(self.load(data.root))
+        self._check_questions(items, data)
+        allowed = self.allow_missing if allow_missing is None else allow_missing
+        if not (allowed or data.miniature):
+            self.check_complete(items, data)
+        return items
 
     def context(self, item: VideoQuestions, frames: FrameStream) -> Context:
         """What all questions of the video share."""
@@ -174,16 +188,17 @@ class Task(ABC):
             self.rules.metrics,
             self.tables,
             unit=self.rules.unit,
-            expected=expected or self.expected_questions(),
+            expected=expected,
         )
 
-    def submission(self, records: Sequence[Record]) -> dict[str, str]:
-        """File name -> content of the files a benchmark's server wants. Default: none."""
+    def submission(self, records: Sequence[Record], items: Sequence[VideoQuestions]) -> dict[str, str]:
+        """File name -> content of the files that a benchmark's server wants, of the records and of the videos whose
+        questions were asked. Default: none."""
         return {}
 
     def expected_questions(self) -> int | None:
-        """The number of questions of a complete copy; None where unknown, and for a miniature."""
-        counts = () if self.miniature else self.splits[self.split].questions
+        """The number of questions of a complete copy; None where unknown."""
+        counts = self.splits[self.split].questions
         return max(counts) if counts else None
 
     def dirty(self, items: Sequence[VideoQuestions]) -> list[str]:
@@ -191,29 +206,33 @@ class Task(ABC):
         questions = (q for item in items for q in item.questions)
         return [f"{q.id}: {why}" for q in questions if (why := gold_problem(self.rules.grader, q))]
 
-    def _check_complete(self, items: Sequence[VideoQuestions]) -> None:
+    def _check_questions(self, items: Sequence[VideoQuestions], data: DataSet) -> None:
+        """What holds for an incomplete copy as well."""
         name = f"{self.benchmark} ({self.split})"
         if not items:
-            raise DataError(f"{name} has no questions below {self.root}.")
+            raise DataError(f"{name} has no questions below {data.root}.")
         _check_unique(self.benchmark, items)
         found = sum(len(item.questions) for item in items)
         dirty = self.dirty(items)
         if len(dirty) > max(1, _DIRTY * found):
             raise DataError(f"{name}: {len(dirty)} of {found} questions can have no right answer.{_listed(dirty)}")
-        if self.allow_missing or self.miniature:
-            return
+
+    def check_complete(self, items: Sequence[VideoQuestions], data: DataSet) -> None:
+        """Raises DataError for units, questions or videos that are missing. Override to check more."""
+        name = f"{self.benchmark} ({self.split})"
         self._check_units(items)
+        found = sum(len(item.questions) for item in items)
         counts = self.splits[self.split].questions
         if counts and found not in counts:
             raise DataError(
-                f"{name}: {found} questions below {self.root}, a complete copy has {' or '.join(map(str, counts))}. "
-                f"{self.remedy} Or set task.allow_missing=true to evaluate what is there (the coverage will say so)."
+                f"{name}: {found} questions below {data.root}, a complete copy has {' or '.join(map(str, counts))}. "
+                f"{data.remedy} Or set task.allow_missing=true to evaluate what is there (the coverage will say so)."
             )
         missing = sorted({str(item.video.path) for item in items if not item.video.path.exists()})
         if missing:
             videos = len({item.video.path for item in items})
             raise DataError(
-                f"{name}: {len(missing)} of {videos} videos are missing:{_listed(missing)}\n{self.remedy} Or set "
+                f"{name}: {len(missing)} of {videos} videos are missing:{_listed(missing)}\n{data.remedy} Or set "
                 "task.allow_missing=true to go on (their questions are marked and lower the coverage)."
             )
 

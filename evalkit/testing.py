@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from evalkit.errors import ModelError
-from evalkit.model import NEUTRAL, ModelSettings, VideoCache, VideoModel
+from evalkit.model import NEUTRAL, ModelSettings, PrefillModel, VideoCache, VideoModel
 from evalkit.types import Context, Decoding, FrameRequest, PrefillCost, Prompt, Reply
 
 
@@ -40,19 +40,18 @@ class _Seen(VideoCache):
     brightness: float = 0.0
 
 
-class _ConstantModel(VideoModel):
+class _ConstantModel(PrefillModel[_Seen]):
     def __init__(self, settings: Constant) -> None:
         self.settings = settings
 
-    def prefill(self, context: Context) -> VideoCache:
+    def prefill(self, context: Context) -> _Seen:
         started = time.perf_counter()
         means = [float(frame.mean()) for batch in context.frames.batches(8) for frame in batch]
         spent = time.perf_counter() - started
         cost = PrefillCost(frames=len(means), video_decode_s=context.frames.decode_seconds, prefill_s=spent)
         return _Seen(cost, float(np.mean(means)))
 
-    def generate(self, cache: VideoCache, prompt: Prompt, decoding: Decoding) -> Reply:
-        assert isinstance(cache, _Seen)
+    def generate(self, cache: _Seen, prompt: Prompt, decoding: Decoding) -> Reply:
         settings = self.settings
         if settings.diary:
             with Path(settings.diary).open("a", encoding="utf-8") as file:

@@ -247,7 +247,7 @@ class Prefill:
     video: str
     plan: dict[str, Any]  # fields of FramePlan: {indices, times_s, native_fps, frame_count, rule}
     decoder: str = ""
-    file: str = ""  # identity of the video file: size and a hash of parts of it
+    file: dict[str, Any] | None = None  # {bytes, ends_sha256} of the video file
     context: str = ""  # what the model reads before the question, as text
     frames: int | None = None
     tokens: dict[str, int] = field(default_factory=dict)  # {visual, context}

@@ -17,7 +17,7 @@ from evalkit.errors import ConfigError, DataError, suggest
 from evalkit.scoring.grade import Choice
 from evalkit.scoring.summary import Mean
 from evalkit.tables import Row, read_table
-from evalkit.task import HubData, Protocol, Split, Task
+from evalkit.task import DataSet, HubData, Protocol, Split, Task
 from evalkit.types import Context, Cue, Decoding, FramePlan, FrameStream, Grade, Question, Record, Video, VideoQuestions
 
 from ._longvideobench_subtitles import Subtitles, interleave, read_lines, spread
@@ -159,11 +159,10 @@ class LongVideoBench(Task):
         for row in _rows(root, self.split):
             yield _clip(row, root, hidden=self.splits[self.split].hidden)
 
-    def items(self) -> Iterator[VideoQuestions]:
-        items = list(super().items())
-        if self.subtitles != "none" and not self.allow_missing:
+    def check_complete(self, items: Sequence[VideoQuestions], data: DataSet) -> None:
+        super().check_complete(items, data)
+        if self.subtitles != "none":
             self._check_subtitles(items)
-        yield from items
 
     def _check_subtitles(self, items: Sequence[VideoQuestions]) -> None:
         missing = sorted({str(item.video.subtitles) for item in items if not _subtitles(item).path.is_file()})
@@ -179,7 +178,7 @@ class LongVideoBench(Task):
             read_lines(_subtitles(item))  # subtitles that cannot be read cost the video, before anything is prefilled
         return super().context(item, frames)
 
-    def submission(self, records: Sequence[Record]) -> dict[str, str]:
+    def submission(self, records: Sequence[Record], items: Sequence[VideoQuestions]) -> dict[str, str]:
         """Of the test split: replies as lmms-eval writes them for the leaderboard, and the letters read from them."""
         if not self.splits[self.split].hidden:
             return {}

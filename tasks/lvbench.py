@@ -110,7 +110,7 @@ class LVBench(Task):
                 number = str(row.number - 1)
                 yield _from_flat(row, root, number if len(tables) == 1 else f"{table.stem}-{number}")
 
-    def submission(self, records: Sequence[Record]) -> dict[str, str]:
+    def submission(self, records: Sequence[Record], items: Sequence[VideoQuestions]) -> dict[str, str]:
         """answers.json, which the official scorer reads, and the result.json it makes of it for the leaderboard. A
         question that was asked and not answered stands there with an empty answer, so that it counts as wrong."""
         answers = {r.question: r.extracted if isinstance(r.extracted, str) else "" for r in records}

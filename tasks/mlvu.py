@@ -174,7 +174,7 @@ class MLVU(Task):
             for row in read_table(_official_file(root, stem, self.split)):
                 yield _from_official(row, root, stem)
 
-    def submission(self, records: Sequence[Record]) -> dict[str, str]:
+    def submission(self, records: Sequence[Record], items: Sequence[VideoQuestions]) -> dict[str, str]:
         """Of the test split: test_res.json, as the evaluation server takes it."""
         if self.split != "test":
             return {}

@@ -22,6 +22,7 @@ from evalkit.errors import ConfigError, DataError
 from evalkit.scoring.extract import extractor
 from evalkit.scoring.grade import Choice
 from evalkit.scoring.summary import Mean
+from evalkit.tables import read_table
 from evalkit.task import HubData, Protocol, Split, Task
 from evalkit.types import Composite, Decoding, FramePlan, Grade, Question, Record, Video, VideoQuestions
 
@@ -51,7 +52,6 @@ GRIDS = {
     ),
     "videochat_flash": Grid(tuple(range(1000, 10001, 1000)), _FIFTHS, "haystack"),
 }
-_MINIATURE = (4, 8, 16, 32), (0.0, 0.5, 1.0)
 
 
 def _verbatim(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
@@ -159,11 +159,13 @@ class NIAH(Task):
             if values is not None and len(set(values)) < len(values):
                 raise ConfigError(f"task.{key} names a value twice: {values}.")
 
-    @property
-    def grid(self) -> Grid:
-        """As set, else the miniature's, else the protocol's."""
+    def grid(self, root: Path) -> Grid:
+        """As set, else as grid.json in the data has it (a miniature's does), else the protocol's."""
         published = GRIDS[self.protocol]
-        frames, depths = _MINIATURE if self.miniature else (published.frames, published.depths)
+        frames, depths = published.frames, published.depths
+        if (own := root / "grid.json").is_file():
+            (row,) = read_table(own)
+            frames, depths = row.values["frames"], row.values["depths"]
         return Grid(tuple(self.frames or frames), tuple(self.depths or depths), published.rule)
 
     def make_miniature(self, root: Path) -> None:
@@ -174,13 +176,14 @@ class NIAH(Task):
     def load(self, root: Path) -> Iterator[VideoQuestions]:
         needles, haystack = read_needles(root), self._haystack(root)
         self._check_answers(needles, root)
-        for frames in self.grid.frames:
-            for depth in self.grid.depths:
+        grid = self.grid(root)
+        for frames in grid.frames:
+            for depth in grid.depths:
                 for needle in needles:
-                    composite = Composite(self.grid.rule, frames, needle.image, depth)
+                    composite = Composite(grid.rule, frames, needle.image, depth)
                     yield _clip(haystack, composite, f"{frames}-{depth:g}", needle)
             for needle in needles if self.control else ():
-                yield _clip(haystack, Composite(self.grid.rule, frames), f"{frames}-none", needle)
+                yield _clip(haystack, Composite(grid.rule, frames), f"{frames}-none", needle)
 
     def _check_answers(self, needles: Sequence[Needle], root: Path) -> None:
         words = [needle.answer for needle in needles if len(needle.answer) > 1]
@@ -200,11 +203,12 @@ class NIAH(Task):
             names = ", ".join(str(path.relative_to(root)) for path in found)
             raise DataError(f"{root} holds several haystacks ({names}): choose one with task.haystack=<file>.")
         raise DataError(
-            f"{root} holds no haystack: save a video of at least {max(self.grid.frames)} s as {root / 'haystack.mp4'}, "
-            "or name one with task.haystack=<file>. The published tests used movies that they may not hand out."
+            f"{root} holds no haystack: save a video of at least {max(self.grid(root).frames)} s as "
+            f"{root / 'haystack.mp4'}, or name one with task.haystack=<file>. "
+            "The published tests used movies that they may not hand out."
         )
 
-    def submission(self, records: Sequence[Record]) -> dict[str, str]:
+    def submission(self, records: Sequence[Record], items: Sequence[VideoQuestions]) -> dict[str, str]:
         """heatmap.csv: mean score (0 to 100) by depth and frames, with the control as the last row."""
         cells: dict[tuple[str, str], list[float]] = {}
         for record in records:

@@ -18,7 +18,7 @@ from evalkit.scoring.grade import Choice, Grader
 from evalkit.scoring.summary import Mean
 from evalkit.scoring.units import EACH, all_of
 from evalkit.tables import Row, read_table
-from evalkit.task import HubData, PromptText, Protocol, Split, Task
+from evalkit.task import DataSet, HubData, PromptText, Protocol, Split, Task
 from evalkit.types import Context, Decoding, FramePlan, FrameStream, Question, Video, VideoQuestions
 
 from ._judge import JudgeConfig
@@ -161,12 +161,10 @@ class VideoMathQA(Task):
             asked[id] = asked.get(id, -1) + 1
             yield _clip(row, root, id if self.split == "mcq" else f"{id}_{asked[id]}", unit=id)
 
-    def items(self) -> Iterator[VideoQuestions]:
-        items = list(super().items())
-        if not self.allow_missing:
-            self._check_fours(items)
-            self._check_subtitles(items)
-        yield from items
+    def check_complete(self, items: Sequence[VideoQuestions], data: DataSet) -> None:
+        super().check_complete(items, data)
+        self._check_fours(items)
+        self._check_subtitles(items)
 
     def _check_fours(self, items: Sequence[VideoQuestions]) -> None:
         """A question that lacks one of its four would be easier, and is counted as wrong."""

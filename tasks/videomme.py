@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from evalkit.errors import DataError
 from evalkit.scoring.grade import Choice
 from evalkit.tables import Row, read_table
-from evalkit.task import HubData, PromptText, Protocol, Split, Task, merge_by_video
+from evalkit.task import DataSet, HubData, PromptText, Protocol, Split, Task
 from evalkit.types import Context, Decoding, FramePlan, FrameStream, Question, Record, Video, VideoQuestions
 
 from ._nested import parts
@@ -170,11 +170,10 @@ class VideoMME(Task):
         for row in (row for table in _tables(root) for row in read_table(table)):
             yield from _from_nested(row, root) if "questions" in row.values else [_from_flat(row, root)]
 
-    def items(self) -> Iterator[VideoQuestions]:
-        items = list(super().items())
-        if self.subtitles and not self.allow_missing:
+    def check_complete(self, items: Sequence[VideoQuestions], data: DataSet) -> None:
+        super().check_complete(items, data)
+        if self.subtitles:
             self._check_subtitles(items)
-        yield from items
 
     def _check_subtitles(self, items: Sequence[VideoQuestions]) -> None:
         """Every long video has subtitles, and most others do."""
@@ -193,12 +192,12 @@ class VideoMME(Task):
             read_srt(path)  # subtitles that cannot be read cost the video, before anything is prefilled
         return super().context(item, frames)
 
-    def submission(self, records: Sequence[Record]) -> dict[str, str]:
+    def submission(self, records: Sequence[Record], items: Sequence[VideoQuestions]) -> dict[str, str]:
         """The file that the leaderboard takes by e-mail. It carries the keys of the README's template and those that
         the official script reads, which are others."""
         replies = {record.question: record.reply for record in records}
         videos = []
-        for item in self.items_of(replies):
+        for item in items:
             duration, domain, sub_category = (item.meta[key] for key in _GROUPS[:3])
             videos.append(
                 {
@@ -224,13 +223,6 @@ class VideoMME(Task):
                 }
             )
         return {"videomme_submission.json": json.dumps(videos, indent=1, ensure_ascii=False) + "\n"}
-
-    def items_of(self, asked: Mapping[str, Any]) -> Iterator[VideoQuestions]:
-        """The videos with those of their questions that were asked."""
-        for item in merge_by_video(self.load(self.root)):
-            questions = tuple(q for q in item.questions if q.id in asked)
-            if questions:
-                yield replace(item, questions=questions)
 
 
 def _tables(root: Path) -> list[Path]:

@@ -33,12 +33,20 @@ def one(config: DictConfig) -> int:
     about = HydraConfig.get()
     sweeping = about.mode == RunMode.MULTIRUN
     group = Path(about.sweep.dir).name if sweeping else None
-    planned = None
+    found = None
     if sweeping:
         sweeps.note_cell(sweeps.NOT_ENDED)
     try:
-        planned = job.plan(config, about.runtime.choices.get("model"), group)
-        code = job.run(planned)
+        planned = job.plan(config, group)
+        if planned.config.dry_run:
+            from evalkit.dry_run.forecast import forecast
+            from evalkit.dry_run.text import show
+
+            found = forecast(planned).plain()
+            show(found)
+            code = job.OK
+        else:
+            code = job.run(planned)
     except EvalkitError as error:
         code = fail(error)
     except KeyboardInterrupt:
@@ -46,7 +54,7 @@ def one(config: DictConfig) -> int:
         job.say("stopped. The same command continues with the first unanswered question.")
     _codes.append(code)
     if sweeping:
-        sweeps.note_cell(code, planned.forecast if planned else None)
+        sweeps.note_cell(code, found)
     if sweeping and code == job.INTERRUPTED:
         sys.exit(code)
     return code

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from evalkit.errors import RunError
+from evalkit.flat import flatten
 from evalkit.report.entries import Entry, read_entry
-from evalkit.report.naming import flatten, labels
+from evalkit.report.naming import labels
 from evalkit.scoring.compare import ALPHA, Comparison, compare
 from evalkit.stats import holm
-from evalkit.types import Record
+from evalkit.types import Prefill, Record
 
 from .subjects import Differing, differing, warning
 
@@ -177,8 +178,11 @@ def _notes(sides: Sequence[Side], records: Sequence[list[Record]]) -> list[str]:
 def _evidence(a: Side, b: Side, shared: Sequence[tuple[Record, Record]]) -> list[str]:
     """Whether the questions were asked alike: the same words, the same frames."""
     asked = [(x.prompt_sha256, y.prompt_sha256) for x, y in shared if x.prompt_sha256 and y.prompt_sha256]
-    seen = {(x.video, _frames(x), _frames(y)) for x, y in shared if x.sampling and y.sampling}
-    read = {(x.video, _file(x), _file(y)) for x, y in shared if _file(x) and _file(y)}
+    of_a, of_b = a.entry.prefills(), b.entry.prefills()
+    passes = [(x.video, of_a.get(x.prefill or ""), of_b.get(y.prefill or "")) for x, y in shared]
+    known = [(video, x, y) for video, x, y in passes if x is not None and y is not None]
+    seen = {(video, _frames(x), _frames(y)) for video, x, y in known}
+    read = {(video, _file(x), _file(y)) for video, x, y in known if x.file and y.file}
     other_words = sum(x != y for x, y in asked)
     other_frames = sum(x != y for _, x, y in seen)
     other_files = sum(x != y for _, x, y in read)
@@ -192,15 +196,13 @@ def _evidence(a: Side, b: Side, shared: Sequence[tuple[Record, Record]]) -> list
     return notes
 
 
-def _frames(record: Record) -> tuple[int, ...]:
-    sampling: Mapping[str, Any] = record.sampling or {}
-    return tuple(sampling.get("indices") or ())
+def _frames(prefill: Prefill) -> tuple[int, ...]:
+    return tuple(prefill.plan.get("indices") or ())
 
 
-def _file(record: Record) -> str:
-    """What identifies the video's file, where the record says it."""
-    file = (record.sampling or {}).get("file")
-    return json.dumps(file, sort_keys=True) if file else ""
+def _file(prefill: Prefill) -> str:
+    """What identifies the video's file."""
+    return json.dumps(prefill.file, sort_keys=True)
 
 
 def _changed(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[str], list[str]]:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evalkit.flat import flatten
 from evalkit.report.entries import Entry
-from evalkit.report.naming import flatten, plain, varying
+from evalkit.report.naming import plain, varying
 
 NOTED = ("packages", "hardware", "limit")
 """Subjects that are listed but are no reason for a warning: they hardly ever change an answer, or show elsewhere

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evalkit.errors import DataError, VideoError
-from evalkit.task import Task
+from evalkit.task import DataSet, Task
 from evalkit.types import Composite, FramePlan, FrameRequest, FrameStream, Video, VideoQuestions
 
 _ENDS = FrameRequest("uniform", 3, size=(32, 32))
@@ -31,30 +31,27 @@ class Finding:
     serious: bool = True
 
 
-def check_items(task: Task) -> tuple[list[VideoQuestions], list[Finding]]:
+def check_items(task: Task, data: DataSet) -> tuple[list[VideoQuestions], list[Finding]]:
     """The videos as far as they can be read, and what is wrong with the questions."""
-    asked, task.allow_missing = task.allow_missing, True
     try:
-        items = list(task.items())
+        items = task.read(data, allow_missing=True)
     except DataError as error:
-        return [], [Finding("questions", "", str(task.root), str(error))]
-    finally:
-        task.allow_missing = asked
-    findings = [*_counts(task, items)]
+        return [], [Finding("questions", "", str(data.root), str(error))]
+    findings = [*_counts(task, data, items)]
     missing = any(not item.video.path.exists() for item in items)  # reported one by one
     if not findings and not missing:
         try:
-            list(task.items())
+            task.read(data)
         except DataError as error:
-            findings.append(Finding("questions", "", str(task.root), str(error)))
+            findings.append(Finding("questions", "", str(data.root), str(error)))
     return items, findings
 
 
-def _counts(task: Task, items: Sequence[VideoQuestions]) -> Iterator[Finding]:
+def _counts(task: Task, data: DataSet, items: Sequence[VideoQuestions]) -> Iterator[Finding]:
     """Too few or too many, unless the user asked for what is there."""
-    if task.miniature or task.allow_missing:
+    if data.miniature or task.allow_missing:
         return
-    split, root = task.splits[task.split], str(task.root)
+    split, root = task.splits[task.split], str(data.root)
     questions = sum(len(item.questions) for item in items)
     if split.questions and questions not in split.questions:
         wanted = " or ".join(map(str, split.questions))

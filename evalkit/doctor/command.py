@@ -17,7 +17,7 @@ from evalkit.config import instantiate
 from evalkit.doctor.checks import Finding, check_items, check_videos
 from evalkit.errors import ConfigError, DataError
 from evalkit.runs import write_atomically
-from evalkit.task import Task
+from evalkit.task import DataSet, Task
 from evalkit.types import VideoQuestions
 
 _SHOWN = 10
@@ -31,13 +31,13 @@ def doctor(arguments: Arguments) -> int:
         raise ConfigError(f"video.workers={workers}: give a number of processes; 0 means all cores.")
     config = arguments.compose()
     task: Task = instantiate(config.task, "task", list(config.plugins))
-    instantiate(config.source, "source", list(config.plugins)).open(task)
+    data: DataSet = instantiate(config.source, "source", list(config.plugins)).open(task)
     path = _writable(Path(report or f"doctor-{task.name}-{task.split}.json"))
-    items, findings = check_items(task)
+    items, findings = check_items(task, data)
     with _progress(len({item.video.path for item in items})) as advance:
         findings += check_videos(items, int(workers) or _cores(), advance)
-    _write(path, task, items, findings)
-    _tell(task, items, findings, path)
+    _write(path, task, data, items, findings)
+    _tell(task, data, items, findings, path)
     return 1 if any(finding.serious for finding in findings) else 0
 
 
@@ -76,12 +76,12 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
     yield advance
 
 
-def _write(path: Path, task: Task, items: Sequence[VideoQuestions], findings: Sequence[Finding]) -> None:
+def _write(path: Path, task: Task, data: DataSet, items: Sequence[VideoQuestions], findings: Sequence[Finding]) -> None:
     content = {
         "task": task.name,
         "benchmark": task.benchmark,
         "split": task.split,
-        "root": str(task.root),
+        "root": str(data.root),
         "videos": len({item.video.path for item in items}),
         "questions": sum(len(item.questions) for item in items),
         "whole": not any(finding.serious for finding in findings),
@@ -96,9 +96,9 @@ def _write(path: Path, task: Task, items: Sequence[VideoQuestions], findings: Se
         ) from None
 
 
-def _tell(task: Task, items: Sequence[VideoQuestions], findings: Sequence[Finding], path: Path) -> None:
+def _tell(task: Task, data: DataSet, items: Sequence[VideoQuestions], findings: Sequence[Finding], path: Path) -> None:
     videos, questions = len({item.video.path for item in items}), sum(len(item.questions) for item in items)
-    print(f"{task.benchmark} ({task.split}) at {task.root}: {videos} videos, {questions} questions")
+    print(f"{task.benchmark} ({task.split}) at {data.root}: {videos} videos, {questions} questions")
     for kind, count in Counter(finding.kind for finding in findings).most_common():
         print(f"\n{kind}: {count}")
         for finding in [f for f in findings if f.kind == kind][:_SHOWN]:

@@ -17,7 +17,7 @@ import numpy as np
 from evalkit.errors import SampleError
 from evalkit.job import Plan, limited
 from evalkit.model import Estimate, Estimator, QuestionEstimate
-from evalkit.runs import Run
+from evalkit.runs import RunFolder
 from evalkit.scoring.grade import JudgedGrader
 from evalkit.task import Task
 from evalkit.types import FramePlan, FrameRequest, Video, VideoQuestions
@@ -149,9 +149,9 @@ class Forecast:
 
 def forecast(plan: Plan) -> Forecast:
     """What `job.run(plan)` would take from here on. Raises what it would raise before its first answer."""
-    plan.source.open(plan.task)
-    items = limited(plan.task.items(), plan.config.limit)
-    run = Run(Path(plan.config.results), plan.task.name, plan.model_id, plan.identity()).look()
+    data = plan.source.open(plan.task)
+    items = limited(plan.task.read(data), plan.config.limit)
+    run = RunFolder(Path(plan.config.results), plan.task.name, plan.model_id, plan.identity()).look()
     pending = run.pending(items)
     videos = [item.video for item in pending]
     lengths = Lengths(videos)
@@ -205,7 +205,7 @@ def decoded_s(video: Video, info: VideoInfo) -> float:
     return min(video.end_s or info.duration_s, info.duration_s) - min(video.start_s or 0.0, info.duration_s)
 
 
-def _totals(plan: Plan, run: Run, found: Sequence[VideoForecast]) -> Forecast:
+def _totals(plan: Plan, run: RunFolder, found: Sequence[VideoForecast]) -> Forecast:
     task = plan.task
     estimates = [f.estimate for f in found if f.estimate is not None]
     questions = [q for f in found for q in f.questions()]

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from evalkit.evaluate import Labels, evaluate
+from evalkit import evaluate
+from evalkit.evaluate import Labels, Loop
 from evalkit.model import ModelSettings, VideoModel
 from evalkit.task import Task
-from evalkit.types import Decoding, Record, VideoQuestions
+from evalkit.types import Decoding, VideoQuestions
 from evalkit.video.reader import FrameReader
 from evalkit.video.settings import VideoSettings
 
 
-@dataclass
-class Job:
+@dataclass(frozen=True)
+class WorkerStarted:
+    """A worker has begun: its name and the hardware of its machine."""
+
+    name: str
+    hardware: dict[str, Any]
+
+
+Event = evaluate.Event | WorkerStarted
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
     """All that a worker needs, small enough to be sent to one: settings, not weights."""
 
     task: Task
@@ -26,19 +38,17 @@ class Job:
     labels: Labels
 
 
-class Worker:
-    """Holds a loaded model and a frame reader, and answers videos with them."""
+class ModelWorker:
+    """Holds a loaded model and a frame reader, and answers the questions of videos with them."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.model: VideoModel = job.model.build()
-        self.reader = FrameReader(job.video)
+    def __init__(self, setup: WorkerSetup) -> None:
+        self.model: VideoModel = setup.model.build()
+        self.reader = FrameReader(setup.video, in_flight=self.model.videos_in_flight)
+        request = setup.model.frames_wanted()
+        self.loop = Loop(setup.task, self.model, self.reader, request, setup.decoding, setup.labels)
 
-    def answer(self, items: Iterable[VideoQuestions]) -> Iterator[Record]:
-        job = self.job
-        yield from evaluate(
-            job.task, self.model, items, self.reader, job.model.frames_wanted(), job.decoding, job.labels
-        )
+    def answer(self, items: Iterable[VideoQuestions]) -> Iterator[evaluate.Event]:
+        yield from self.loop.run(items)
 
     def close(self) -> None:
         self.reader.close()
@@ -47,10 +57,7 @@ class Worker:
 
 @dataclass
 class Executor(ABC):
-    """`machines`: the hardware of each worker that has begun, by its name."""
-
-    machines: dict[str, Any] = field(init=False, repr=False, default_factory=dict)
-
     @abstractmethod
-    def run(self, job: Job, items: Sequence[VideoQuestions]) -> Iterator[Record]:
-        """Records as they come, in any order, each question once. Closing the iterator stops the workers."""
+    def run(self, setup: WorkerSetup, items: Sequence[VideoQuestions]) -> Iterator[Event]:
+        """Workers as they begin; prefills and records as they come, each question once, in any order, a prefill before
+        its records. Closing the iterator stops the workers."""

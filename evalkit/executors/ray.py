@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -20,11 +21,13 @@ from typing import Any
 
 from evalkit.errors import ConfigError, EvalkitError, ModelError, RunError
 from evalkit.evaluate import failed
-from evalkit.executors.base import Executor, Job, Worker
+from evalkit.executors.base import Event, Executor, ModelWorker, WorkerSetup, WorkerStarted
 from evalkit.provenance import hardware
-from evalkit.types import Record, VideoQuestions
+from evalkit.types import Prefill, Record, VideoQuestions
 
 _UNAVAILABLE_S = 1.0
+_CONNECT_S = 10.0
+_PORT = 6379  # Ray's default
 
 
 @dataclass
@@ -45,12 +48,12 @@ class Ray(Executor):
         if (self.gpus_per_worker or 0) < 0 or self.cpus_per_worker < 0:
             raise ConfigError("executor.gpus_per_worker and executor.cpus_per_worker cannot be negative.")
 
-    def run(self, job: Job, items: Sequence[VideoQuestions]) -> Iterator[Record]:
+    def run(self, setup: WorkerSetup, items: Sequence[VideoQuestions]) -> Iterator[Event]:
         ray = _ray()
         own = not ray.is_initialized()
         if own:
             _start(ray, self.address)
-        crew = _Crew(ray, self, job)
+        crew = _Crew(ray, self, setup)
         try:
             yield from crew.run(items)
         finally:
@@ -72,11 +75,26 @@ def _start(ray: Any, address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do anyway; silences its warning
     own = {"address": "local", "include_dashboard": False}
+    if address:
+        _check_reachable(address)
     with _own_signals():
         try:
             ray.init(**({"address": address} if address else own), log_to_driver=False)
         except (ConnectionError, ValueError) as error:
             raise ConfigError(f"executor.address={address}: no Ray cluster answers there ({error}).") from None
+
+
+def _check_reachable(address: str) -> None:
+    """Raises ConfigError for an address where nothing listens: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").partition(":")
+    if address == "auto" or not host:
+        return
+    try:
+        socket.create_connection((host, int(port or _PORT)), timeout=_CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"executor.address={address}: nothing answers there ({error}). Is the head node up, and the port right?"
+        ) from None
 
 
 @contextmanager
@@ -120,19 +138,19 @@ def _seconds(item: VideoQuestions) -> float:
 class _Member:
     """One worker. The model is built with the first video, so that what is wrong with it is reported as such."""
 
-    def __init__(self, job: Job, number: int) -> None:
-        self.job = replace(job, labels=replace(job.labels, worker=_name(number)))
+    def __init__(self, setup: WorkerSetup, number: int) -> None:
+        self.setup = replace(setup, labels=replace(setup.labels, worker=_name(number)))
         self.number = number
-        self.worker: Worker | None = None
-        self.machine: dict[str, Any] = {}
+        self.worker: ModelWorker | None = None
+        self.hardware: dict[str, Any] = {}
 
-    def work(self, queue: Any) -> Iterator[Record | dict[str, Any]]:
-        """The machine it runs on, then records."""
+    def work(self, queue: Any) -> Iterator[Event]:
+        """The hardware it runs on, then prefills and records."""
         import ray
 
-        self.machine = self.machine or hardware()
-        yield self.machine
-        self.worker = self.worker or Worker(self.job)
+        self.hardware = self.hardware or hardware()
+        yield WorkerStarted(_name(self.number), self.hardware)
+        self.worker = self.worker or ModelWorker(self.setup)
         yield from self.worker.answer(iter(lambda: ray.get(queue.take.remote(self.number)), None))
 
 
@@ -143,8 +161,8 @@ def _name(number: int) -> str:
 class _Crew:
     """The workers of one run."""
 
-    def __init__(self, ray: Any, settings: Ray, job: Job) -> None:
-        self.ray, self.settings, self.job = ray, settings, job
+    def __init__(self, ray: Any, settings: Ray, setup: WorkerSetup) -> None:
+        self.ray, self.settings, self.setup = ray, settings, setup
         self.done: set[str] = set()
         self.deaths: Counter[str] = Counter()  # by video
         self.idle_deaths: Counter[int] = Counter()  # by worker, since its last answer
@@ -152,7 +170,7 @@ class _Crew:
         self.at_work: set[int] = set()  # workers that have said so since they were last begun
         self.queue: Any = None
 
-    def run(self, items: Sequence[VideoQuestions]) -> Iterator[Record]:
+    def run(self, items: Sequence[VideoQuestions]) -> Iterator[Event]:
         """Every question once, whatever becomes of the workers."""
         ray = self.ray
         self._engage(items)
@@ -166,7 +184,7 @@ class _Crew:
             (ready,), _ = ray.wait(list(streams), num_returns=1, fetch_local=False)
             number = streams.pop(ready)
             try:
-                item = ray.get(next(ready))
+                event: Event = ray.get(next(ready))
             except StopIteration:
                 resting.add(number)
                 continue
@@ -184,13 +202,15 @@ class _Crew:
                 streams[ready] = number
                 continue
             streams[ready] = number
-            if not isinstance(item, Record):
+            if isinstance(event, WorkerStarted):
                 self.at_work.add(number)
-                self.settings.machines[_name(number)] = item
-            elif item.question not in self.done:
+                yield event
+            elif isinstance(event, Prefill):
+                yield event
+            elif event.question not in self.done:
                 self.idle_deaths[number] = 0
-                self.done.add(item.question)
-                yield item
+                self.done.add(event.question)
+                yield event
 
     def dismiss(self) -> None:
         """End the workers; a cluster that is not ours gets its place back."""
@@ -208,7 +228,7 @@ class _Crew:
         here = affinity(ray.get_runtime_context().get_node_id(), soft=False)
         self.queue = ray.remote(num_cpus=0, scheduling_strategy=here)(_Queue).remote(items)
         member = ray.remote(num_cpus=self.settings.cpus_per_worker, num_gpus=gpus, max_restarts=-1)(_Member)
-        self.members = [member.remote(self.job, n) for n in range(min(self.settings.workers, len(items)))]
+        self.members = [member.remote(self.setup, n) for n in range(min(self.settings.workers, len(items)))]
 
     def _check_room(self, wanted: Mapping[str, float]) -> None:
         """A worker that fits nowhere would be waited for forever."""
@@ -255,7 +275,7 @@ class _Crew:
             cause = ModelError(f"{item.video.path} ended its worker {self.settings.tries} times.", kind="worker_died")
             for question in item.questions:
                 self.done.add(question.id)
-                yield failed(self.job.task, item, question, cause, self.job.labels)
+                yield failed(self.setup.task, item, question, cause, self.setup.labels)
         self.ray.get(self.queue.give_back.remote(number, again[::-1]))
 
     def _count_idle_death(self, number: int, error: Exception) -> None:

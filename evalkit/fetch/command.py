@@ -187,9 +187,9 @@ def _size(size: float) -> str:
 
 def _conclude(task: Task) -> int:
     """Whether the task can be loaded now. What is to be got by hand may be missing."""
-    Hub().open(task)
+    data = Hub().open(task)
     try:
-        items = list(task.items())
+        items = task.read(data)
     except DataError as error:
         print(f"\nnot complete yet: {error}")
         return 0 if task.hub and task.hub.by_hand else 1

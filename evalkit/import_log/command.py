@@ -10,14 +10,13 @@ from typing import Any
 
 from evalkit import provenance
 from evalkit.cli.tools import Arguments
-from evalkit.config import identity, instantiate, plain
+from evalkit.config import instantiate, plain
 from evalkit.errors import ConfigError, DataError
-from evalkit.evaluate import regrade_all
 from evalkit.import_log.joins import Joined, Joiner
 from evalkit.import_log.logs import Logged, read_log
-from evalkit.job import say
-from evalkit.replies import GradedRun, by_id, exit_code, load_questions
+from evalkit.job import identity_of, say
 from evalkit.runs import slug
+from evalkit.stored_replies import StoredReplies
 from evalkit.task import Task
 from evalkit.types import Question, Record, VideoQuestions
 
@@ -37,41 +36,37 @@ def import_log(arguments: Arguments) -> int:
     task, source, tracker = (
         instantiate(config[group], group, list(config.plugins)) for group in ("task", "source", "tracker")
     )
-    items = load_questions(task, source)
-    order = [q.id for item in task.load(task.root) for q in item.questions]
+    data = source.open(task)
+    items = task.read(data, allow_missing=True)
+    order = [q.id for item in task.load(data.root) for q in item.questions]
     joined = Joiner(items, order).join(logged)
     _report(joined, len(logged), skip=unmatched == "skip")
     model = slug(name or paths[0].name.split(".")[0])
     origin = _origin(paths, joined)
-    ident = {"task": {"name": task.name, **identity(task)}, "model": {"id": model}, "imported": origin}
-    run = GradedRun(
+    replies = StoredReplies(
         task=task,
-        model=model,
-        identity=ident,
+        data=data,
+        items=items,
+        records=_records(task, items, joined),
+        model_id=model,
+        identity=identity_of(task, source, {"model": {"id": model}, "imported": origin}),
         config=plain(config),
-        manifest=_manifest(ident, task, items, origin),
+        origin={
+            "code": provenance.code(task),
+            "packages": provenance.packages(),
+            "data": provenance.data(data, items),
+            "imported_from": origin,
+            "weights": {},
+        },
         remarks=[f"imported from {', '.join(origin['files'])}: answers of another harness, graded here"],
         tracker=tracker,
     )
-    questions = by_id(items)
-    records = regrade_all(task, _records(task, items, joined), questions)
-    return exit_code(run.write(Path(str(config.results)), records, items), float(config.min_coverage))
+    return replies.write(Path(str(config.results)), float(config.min_coverage))
 
 
 def _origin(paths: Sequence[Path], joined: Joined) -> dict[str, Any]:
     digests = [sha256(path.read_bytes()).hexdigest() for path in paths]
     return {"files": [path.name for path in paths], "sha256": digests, "replies": len(joined.replies)}
-
-
-def _manifest(ident: dict[str, Any], task: Task, items: list[VideoQuestions], origin: dict[str, Any]) -> dict[str, Any]:
-    data = {"root": str(task.root), **provenance.data(items)}
-    return {
-        "identity": ident,
-        "code": provenance.code(task, task),
-        "data": data,
-        "imported_from": origin,
-        "weights": {},
-    }
 
 
 def _report(joined: Joined, total: int, skip: bool) -> None:

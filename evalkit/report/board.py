@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import Any
 
+from evalkit.flat import flatten
+
 from .entries import Entry
-from .naming import Settings, flatten, labels, varying
+from .naming import Settings, labels, varying
 from .ranks import Rank, ranks
 
 _SAID = ("split", "protocol", "name")

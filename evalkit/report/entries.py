@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from evalkit.errors import EvalkitError, RunError
-from evalkit.runs import read_records
+from evalkit.model import Description, ModelSettings
+from evalkit.runs import StoredRun, read_run
 from evalkit.scoring.slices import Mean
 from evalkit.scoring.summary import Scores
 from evalkit.scoring.units import Unit
 from evalkit.task import Task
-from evalkit.types import Record
+from evalkit.types import FramePlan, Prefill, Record
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One run. `summary` is summary.json as it stands, `config` and `manifest` its other files (empty where it has
-    none). `plugins`: packages beside evalkit whose tasks may be named by its configuration."""
+    """One run. `summary` is summary.json, computed again where it was missing or old. `plugins`: packages beside
+    evalkit whose tasks and models may be named by its configuration."""
 
-    path: Path
+    stored: StoredRun
     summary: Mapping[str, Any]
-    config: Mapping[str, Any] = field(repr=False)
-    manifest: Mapping[str, Any] = field(repr=False)
     plugins: tuple[str, ...] = ()
     unranked: str = ""
     """Why it cannot be compared with others, where it cannot."""
+
+    @property
+    def path(self) -> Path:
+        return self.stored.path
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.stored.config
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        return self.stored.manifest
 
     @property
     def name(self) -> str:
@@ -56,6 +66,8 @@ class Entry:
         remarks = list(self.summary["remarks"])
         if self.manifest.get("history"):
             remarks.append("continued after its code, weights or questions had changed (resume=force)")
+        if problems := self.stored.problems:
+            remarks.append(f"{len(problems)} damaged lines were left out: {problems[0]}")
         return [*remarks, self.unranked] if self.unranked else remarks
 
     @property
@@ -69,7 +81,7 @@ class Entry:
     @property
     def identity(self) -> Mapping[str, Any]:
         """What the run's key was hashed from."""
-        return dict(self.manifest.get("identity") or {})
+        return self.stored.identity
 
     @property
     def model(self) -> str:
@@ -78,12 +90,12 @@ class Entry:
 
     @property
     def miniature(self) -> bool:
-        return self.identity.get("source") == "mini"
+        return self.stored.source == "mini"
 
     @property
     def limit(self) -> int | None:
         """Only so many questions were asked, on purpose."""
-        return self.manifest.get("limit")
+        return self.stored.limit
 
     @property
     def below_coverage(self) -> bool:
@@ -95,7 +107,35 @@ class Entry:
         return self.limit is None and not self.below_coverage and not self.unranked
 
     def records(self) -> list[Record]:
-        return read_records(self.path)
+        return self.stored.records
+
+    def prefills(self) -> Mapping[str, Prefill]:
+        return self.stored.prefills
+
+    def describe(self, record: Record) -> Description:
+        """What only the model knows of an answer, as its settings show it; in the plainest form where they cannot be
+        had here."""
+        prefill = self.stored.prefills.get(record.prefill or "")
+        if not record.details or prefill is None:
+            return Description()
+        known: dict[str, Any] = {
+            "indices": (),
+            "times_s": (),
+            "native_fps": 0.0,
+            "frame_count": 0,
+            "rule": "",
+        } | prefill.plan
+        return self._model_class.describe(record.details, FramePlan(**(known | prefill.plan)))
+
+    @cached_property
+    def _model_class(self) -> type[ModelSettings]:
+        from evalkit.config import locate
+
+        target = str((self.config.get("model") or {}).get("_target_") or "")
+        try:
+            return locate(target, "model", list(self.plugins))
+        except EvalkitError:
+            return ModelSettings
 
     def rules(self) -> Task:
         """The benchmark as this run was told to ask it. Raises EvalkitError where the configuration names none."""
@@ -105,7 +145,6 @@ class Entry:
             raise RunError(f"{self.path} has no config.yaml that names its task. Repeat the run's command.")
         task = instantiate(self.config["task"], "task", list(self.plugins))
         assert isinstance(task, Task)
-        task.miniature = self.miniature
         return task
 
     def headline_rule(self) -> tuple[Mean, Unit]:
@@ -147,17 +186,15 @@ def collect(results: Path, plugins: tuple[str, ...] = ()) -> Collection:
 
 def read_entry(path: Path, plugins: tuple[str, ...] = ()) -> Entry | None:
     """One run folder; None where nothing has been answered yet. Raises EvalkitError where its files do not fit."""
-    if not (path / "records.jsonl").is_file():
-        raise RunError(f"{path} is no run folder: it has no records.jsonl.")
-    config, manifest = _yaml(path / "config.yaml"), _json(path / "manifest.json")
-    summary = None if is_stale(path) else _summary(path / "summary.json")
-    if summary is None:
-        from .recompute import summarize_again
+    stored = read_run(path)
+    if not stored.is_stale and _is_whole(stored.summary):
+        assert stored.summary is not None
+        return _with_rules(Entry(stored, stored.summary, plugins))
+    from .recompute import summarize_again
 
-        if not read_records(path):
-            return None
-        summary = summarize_again(Entry(path, {}, config, manifest, plugins))
-    return _with_rules(Entry(path, summary, config, manifest, plugins))
+    if not stored.records:
+        return None
+    return _with_rules(Entry(stored, summarize_again(Entry(stored, {}, plugins)), plugins))
 
 
 def _with_rules(entry: Entry) -> Entry:
@@ -169,39 +206,10 @@ def _with_rules(entry: Entry) -> Entry:
         return replace(entry, unranked=f"not ranked: {error}")
 
 
-def is_stale(path: Path) -> bool:
-    """Whether the summary does not show the records that are there."""
-    summary = path / "summary.json"
-    return not summary.is_file() or summary.stat().st_mtime_ns < (path / "records.jsonl").stat().st_mtime_ns
-
-
-def _summary(path: Path) -> dict[str, Any] | None:
-    """None for a summary that is no longer whole: it is only a view, and can be made again."""
+def _is_whole(summary: Mapping[str, Any] | None) -> bool:
+    """Whether a summary has all that the pages read of it."""
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        Scores.from_dict(summary["scores"])
-        return summary if {"task", "benchmark", "split", "protocol", "remarks", "efficiency"} <= set(summary) else None
+        Scores.from_dict((summary or {})["scores"])
     except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path} is damaged ({error}). Repeat the run's command, which writes it again.") from None
-    return content if isinstance(content, dict) else {}
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RunError(f"{path} is damaged ({error}). Repeat the run's command, which writes it again.") from None
-    return content if isinstance(content, dict) else {}
+        return False
+    return {"task", "benchmark", "split", "protocol", "model", "remarks", "efficiency"} <= set(summary or ())

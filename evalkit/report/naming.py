@@ -16,17 +16,6 @@ Settings = Mapping[str, Any]
 _SWITCH = "enabled"
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys; lists as text."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = str(value) if isinstance(value, list | tuple) else value
-    return flat
-
-
 def varying(all_settings: Iterable[Settings]) -> list[str]:
     """The keys whose values are not the same in all of them, in order of appearance."""
     all_settings = list(all_settings)

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from evalkit.runs import slug
-from evalkit.types import Record
+from evalkit.types import Prefill, Record
 
 from .board import Board, Cell
 from .questions import MARKS, SIGNS, Elsewhere, gist, mark, shown
@@ -94,12 +94,13 @@ class RunPages:
         asked: dict[str, list[Record]] = {}
         for record in records:
             asked.setdefault(record.video, []).append(record)
+        prefills = self.cell.entry.prefills()
         found = videos(self.cell.entry) if self.strips.number else {}
         names: list[str | None] = [None, *map(file_of, asked), None]
         for i, (video, questions) in enumerate(asked.items()):
-            seen = next((record for record in questions if record.sampling), questions[0])
-            strip = self.strips.of(found.get(video), seen.sampling)
-            html = self.video(questions, seen, strip, before=names[i], after=names[i + 2])
+            seen = next((prefills[r.prefill] for r in questions if r.prefill and r.prefill in prefills), None)
+            strip = self.strips.of(found.get(video), seen.plan if seen else None)
+            html = self.video(video, questions, seen, strip, before=names[i], after=names[i + 2])
             self._write(file_of(video), html)
 
     def _write(self, name: str, html: str) -> None:
@@ -122,20 +123,29 @@ class RunPages:
             marks_json=script_json([_codes(records, other) for other in self.others]),
         )
 
-    def video(self, records: Sequence[Record], seen: Record, strip: Path | None, **turn: str | None) -> str:
-        """One video with its questions. `seen` is one that says which frames were read."""
+    def video(
+        self, name: str, records: Sequence[Record], seen: Prefill | None, strip: Path | None, **turn: str | None
+    ) -> str:
+        """One video with its questions. `seen` says which frames were read."""
+        prefills = self.cell.entry.prefills()
+        described = {record.question: self.cell.entry.describe(record) for record in records}
         return page(
             "video.html.jinja",
             ("page.css", "samples.css"),
             "video.js",
             **self.common,
             **turn,
-            video=seen.video,
+            video=name,
             records=records,
             seen=seen,
             timeline=timeline(seen),
             strip=_link(strip, self.folder) if strip else None,
-            stretches={record.question: stretches(record) for record in records},
+            described=described,
+            stretches={
+                record.question: stretches(prefills.get(record.prefill or ""), described[record.question].spans)
+                for record in records
+            },
+            prefills=prefills,
             elsewhere={record.question: self._elsewhere(record) for record in records},
             signs=SIGNS,
             stages=_STAGES,

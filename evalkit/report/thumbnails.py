@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import EvalkitError, VideoError
+from evalkit.task import DataSet
 from evalkit.types import Video
 
 from .entries import Entry
@@ -36,14 +37,14 @@ class Strips:
     left: int = 0
     _spent_s: float = 0.0
 
-    def of(self, video: Video | None, sampling: Mapping[str, Any] | None) -> Path | None:
+    def of(self, video: Video | None, plan: Mapping[str, Any] | None) -> Path | None:
         """The strip's file; None where there is no video any more, or no frames of it."""
-        if not self.number or video is None or not sampling or not sampling.get("indices"):
+        if not self.number or video is None or not plan or not plan.get("indices"):
             return None
         if video.composite is not None or not video.path.exists():
             return None
-        positions = picked(sampling, self.number)
-        indices = [int(sampling["indices"][p]) for p in positions]
+        positions = picked(plan, self.number)
+        indices = [int(plan["indices"][p]) for p in positions]
         stat = video.path.stat()
         name = sha256(repr((str(video.path), stat.st_size, stat.st_mtime_ns, indices, HEIGHT)).encode()).hexdigest()[
             :20
@@ -71,9 +72,8 @@ def videos(entry: Entry) -> dict[str, Video]:
     if not root.is_absolute() or not root.is_dir():
         return {}
     task = entry.rules()
-    task.root, task.allow_missing = root, True
     try:
-        return {item.video.id: item.video for item in task.items()}
+        return {item.video.id: item.video for item in task.read(DataSet(root), allow_missing=True)}
     except EvalkitError:
         return {}  # the annotations are gone or changed: pages stand without pictures
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from evalkit.types import Record
+from evalkit.model import FrameSpan
+from evalkit.types import Prefill
 
 from .numbers import clock
 
@@ -26,55 +27,54 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Neighbouring chunks of one kind: position and width on the time axis."""
+    """Neighbouring spans of one kind: position and width on the time axis. `kind`: dense, pooled or skipped."""
 
     x: float
     width: float
-    dense: bool
+    kind: str
     title: str
 
 
-def timeline(record: Record) -> Timeline | None:
-    """None for a question whose video was never opened."""
-    sampling = record.sampling
-    if not sampling or not sampling.get("times_s"):
+def timeline(prefill: Prefill | None) -> Timeline | None:
+    """None for a video that was never opened."""
+    plan = prefill.plan if prefill else {}
+    if not plan.get("times_s"):
         return None
-    times, length = [float(t) for t in sampling["times_s"]], _length(sampling)
+    times, length = [float(t) for t in plan["times_s"]], _length(plan)
     places = dict.fromkeys(round(_place(t, length), 1) for t in times)
     labels = [(round(WIDTH * i / 6, 1), clock(length * i / 6)) for i in range(7)]
     return Timeline(len(times), length, "".join(f"M{x},0V10" for x in places), labels)
 
 
-def stretches(record: Record) -> list[Stretch]:
-    """The video in stretches of chunks that were dense, or pooled, for this question; empty where that is not known."""
-    sampling = record.sampling
-    if record.dense_chunks is None or not record.chunk_frames or not sampling or not sampling.get("times_s"):
+def stretches(prefill: Prefill | None, spans: Sequence[FrameSpan]) -> list[Stretch]:
+    """The spans of a video as a model describes them, neighbours of one kind joined."""
+    plan = prefill.plan if prefill else {}
+    if not plan.get("times_s") or not spans:
         return []
-    times, length = [float(t) for t in sampling["times_s"]], _length(sampling)
-    starts = [*times[:: record.chunk_frames], length]
-    count, kept = len(starts) - 1, set(record.dense_chunks)
+    times, length = [float(t) for t in plan["times_s"]], _length(plan)
+    ends = [*times, length]
     found = []
-    for dense, run in groupby(range(count), key=kept.__contains__):
-        numbers = list(run)
-        start, end = starts[numbers[0]], starts[numbers[-1] + 1]
-        names = f"chunk {numbers[0]}" if len(numbers) == 1 else f"chunks {numbers[0]} to {numbers[-1]}"
-        title = f"{names}, {clock(start)} to {clock(end)}: {'dense' if dense else 'pooled'}"
+    for kind, run in groupby(spans, key=lambda span: span.kind):
+        joined = list(run)
+        start, end = ends[min(joined[0].first, len(times))], ends[min(joined[-1].last + 1, len(times))]
+        names = joined[0].label if len(joined) == 1 else f"{joined[0].label} to {joined[-1].label}"
+        title = f"{names}, {clock(start)} to {clock(end)}: {kind}"
         x = round(_place(start, length), 1)
-        found.append(Stretch(x, round(max(_place(end, length) - x, 1.0), 1), dense, title))
+        found.append(Stretch(x, round(max(_place(end, length) - x, 1.0), 1), kind, title))
     return found
 
 
-def picked(sampling: Mapping[str, Any], number: int) -> list[int]:
+def picked(plan: Mapping[str, Any], number: int) -> list[int]:
     """Positions of `number` frames evenly among those the model saw, each in the middle of its share."""
-    count = len(sampling.get("indices") or ())
+    count = len(plan.get("indices") or ())
     number = min(number, count)
     return [int((i + 0.5) * count / number) for i in range(number)]
 
 
-def _length(sampling: Mapping[str, Any]) -> float:
+def _length(plan: Mapping[str, Any]) -> float:
     """Seconds on the axis: to the last frame of the video, or of what was sampled where that is longer."""
-    times: Sequence[float] = sampling["times_s"]
-    fps, count = sampling.get("native_fps") or 0.0, sampling.get("frame_count") or 0
+    times: Sequence[float] = plan["times_s"]
+    fps, count = plan.get("native_fps") or 0.0, plan.get("frame_count") or 0
     return max(count / fps if fps else 0.0, float(times[-1]), 1e-3)
 
 

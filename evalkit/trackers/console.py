@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evalkit.scoring.summary import Metric, Scores
-from evalkit.trackers.base import About, Outcome, Tracker
+from evalkit.trackers.base import RunInfo, RunResult, Tracker
 from evalkit.types import Record, VideoQuestions
 
 _LINE_EVERY_S = 30.0
@@ -28,28 +28,28 @@ class ConsoleTracker(Tracker):
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or _console()
 
-    def start(self, about: About) -> None:
-        self.about = about
-        self.state = _State(about)
+    def start(self, info: RunInfo) -> None:
+        self.info = info
+        self.state = _State(info)
         c = self.console
-        names = about.names
+        names = info.names
         c.print(
             f"[bold]{names['benchmark']}[/bold] ({names['split']}, protocol {names['protocol']}) with {names['model']}"
         )
-        c.print(escape(str(about.path)), soft_wrap=True)
-        for remark in about.remarks:
+        c.print(escape(str(info.path)), soft_wrap=True)
+        for remark in info.remarks:
             c.print(f"[yellow]{escape(remark)}[/yellow]")
         if self.state.questions_done:
             c.print(f"continuing: {self.state.questions_done} of {self.state.questions} questions are answered already")
-        self.progress = _display(self.console, self.state) if c.is_terminal and about.pending else None
+        self.progress = _display(self.console, self.state) if c.is_terminal and info.pending else None
         if self.progress:
             self.progress.start()
         self._last_line = float("-inf")  # the first answer is worth a line at once
-        if about.pending and not self.progress:
+        if info.pending and not self.progress:
             self._line(f"{self.state.counts()}: loading the model, then asking")
 
     def record(self, record: Record) -> None:
-        if not self.about.pending:
+        if not self.info.pending:
             return  # graded elsewhere: there is nothing to wait for
         state = self.state
         state.add(record)
@@ -59,11 +59,11 @@ class ConsoleTracker(Tracker):
             self._last_line = time.monotonic()
             self._line(state.line())
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, result: RunResult) -> None:
         self.close()
-        if not self.progress and self.about.pending:
+        if not self.progress and self.info.pending:
             self._line(self.state.line())
-        print_scores(self.console, self.about, outcome)
+        print_scores(self.console, self.info, result)
 
     def close(self) -> None:
         if self.progress:
@@ -82,16 +82,16 @@ def _console() -> Console:
 class _State:
     """Counts of a run in progress."""
 
-    def __init__(self, about: About) -> None:
-        asked = {q.id for item in about.items for q in item.questions}
-        self.questions, self.videos = len(asked), len(about.items)
-        done = [r for r in about.records if r.status == "ok" and r.question in asked]
+    def __init__(self, info: RunInfo) -> None:
+        asked = {q.id for item in info.items for q in item.questions}
+        self.questions, self.videos = len(asked), len(info.items)
+        done = [r for r in info.records if r.status == "ok" and r.question in asked]
         self.questions_done = len(done)
-        self.videos_done = self.videos - len(about.pending)
+        self.videos_done = self.videos - len(info.pending)
         self.score_sum, self.scored = sum(r.score or 0.0 for r in done), len(done)
         self.failed = 0
-        self._left = {item.video.id: len(item.questions) for item in about.pending}
-        self._weight = _seconds_a_question(about.pending)
+        self._left = {item.video.id: len(item.questions) for item in info.pending}
+        self._weight = _seconds_a_question(info.pending)
         self.seconds_total = sum(self._weight[v] * n for v, n in self._left.items())
         self.seconds_done = 0.0
         self.started = time.monotonic()
@@ -146,21 +146,21 @@ def _display(console: Console, state: _State) -> Progress:
     return progress
 
 
-def print_scores(console: Console, about: About, outcome: Outcome) -> None:
+def print_scores(console: Console, info: RunInfo, result: RunResult) -> None:
     """Headline and metrics with n, coverage and interval; slices stay in scores.csv. Then what it cost."""
-    scores = outcome.scores
-    title = "{benchmark} {split} · {model} · protocol {protocol}".format(**about.names)
+    scores = result.scores
+    title = "{benchmark} {split} · {model} · protocol {protocol}".format(**info.names)
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in ("metric", "score", "95% interval", "n", "answered only", "coverage"):
         table.add_column(name, justify="left" if name == "metric" else "right")
     for metric in headline_rows(scores):
         table.add_row(*_cells(metric, scores))
     console.print(table)
-    for note in [*scores.notes, *remark_lines(outcome)]:
+    for note in [*scores.notes, *remark_lines(result)]:
         console.print(f"[yellow]{escape(note)}[/yellow]", soft_wrap=True)
-    for line in cost_lines(outcome):
+    for line in cost_lines(result):
         console.print(line, soft_wrap=True)
-    console.print(f"slices: {about.path / 'scores.csv'}", soft_wrap=True)
+    console.print(f"slices: {info.path / 'scores.csv'}", soft_wrap=True)
 
 
 def headline_rows(scores: Scores) -> list[Metric]:
@@ -175,19 +175,21 @@ def _cells(metric: Metric, scores: Scores) -> list[str]:
     return [metric.metric, value, interval, str(metric.n), answered, f"{100 * scores.coverage:.1f}%"]
 
 
-def remark_lines(outcome: Outcome) -> list[str]:
+def remark_lines(result: RunResult) -> list[str]:
     """What the model remarked on its answers, with the number of answers."""
-    counts = Counter(remark for record in outcome.records for remark in record.remarks)
-    return [f"{count} of {len(outcome.records)} answers: {remark}" for remark, count in counts.most_common(5)]
+    counts = Counter(remark for record in result.records for remark in record.remarks)
+    return [f"{count} of {len(result.records)} answers: {remark}" for remark, count in counts.most_common(5)]
 
 
-def cost_lines(outcome: Outcome) -> list[str]:
-    e = outcome.efficiency
+def cost_lines(result: RunResult) -> list[str]:
+    e = result.efficiency
     if not e["questions"]:
         return []
     stages = ("video_decode", "vision", "prefill", "question", "generate")
-    spent = ", ".join(f"{stage.replace('_', ' ')} {e[f'{stage}_s']:.1f} s" for stage in stages)
-    lines = [f"{e['videos']} videos, {e['questions']} questions, {e['prefills']} prefills: {spent}"]
+    measured = [(stage.replace("_", " "), e[f"{stage}_s"]) for stage in stages if e[f"{stage}_s"] is not None]
+    spent = f": {', '.join(f'{stage} {seconds:.1f} s' for stage, seconds in measured)}" if measured else ""
+    prefills = f", {e['prefills']} prefills" if e["prefills"] else ""
+    lines = [f"{e['videos']} videos, {e['questions']} questions{prefills}{spent}"]
     if e["ttft_first_s"] is not None:
         later = f", later ones {e['ttft_later_s']:.2f} s" if e["ttft_later_s"] is not None else ""
         lines.append(f"time to first token: first question of a video {e['ttft_first_s']:.2f} s{later}")

@@ -8,13 +8,15 @@ import io
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from evalkit.runs import write_atomically
-from evalkit.trackers.base import About, Outcome, Tracker
+from evalkit.runs.results import SUMMARY
+from evalkit.trackers.base import RunInfo, RunResult, Tracker
 
 _NAMES = ("task", "benchmark", "split", "protocol", "model", "key")
 
@@ -24,22 +26,19 @@ class Csv(Tracker):
         self.results = results
         self.rebuild = f"`python -m evalkit.report {shlex.quote(str(results))}`"
 
-    def start(self, about: About) -> None:
-        self.about = about
-        if plugins := about.config.get("plugins"):
+    def start(self, info: RunInfo) -> None:
+        self.info = info
+        if plugins := info.config.get("plugins"):
             self.rebuild = f"{self.rebuild[:-1]} --plugins {shlex.join(plugins)}`"
 
-    def finish(self, outcome: Outcome) -> None:
-        write_summary(self.about, outcome)
+    def finish(self, result: RunResult) -> None:
+        write_scores(self.info.path, {**self.info.names, "axes": self.info.axes, "scores": result.scores.to_dict()})
         rebuild_tables(self.results)
 
 
-def write_summary(about: About, outcome: Outcome) -> None:
-    """scores.csv and summary.json of one run; the summary last, so that where it is there, both are."""
-    scores = outcome.scores.to_dict()
-    summary = {**about.names, "remarks": list(about.remarks), "scores": scores, "efficiency": outcome.efficiency}
-    write_atomically(about.path / "scores.csv", _table(_score_rows(summary)))
-    write_atomically(about.path / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+def write_scores(path: Path, summary: Mapping[str, Any]) -> None:
+    """scores.csv of one run, from its summary."""
+    write_atomically(path / "scores.csv", _table(_score_rows(summary)))
 
 
 def rebuild_tables(results: Path) -> None:
@@ -51,18 +50,26 @@ def rebuild_tables(results: Path) -> None:
 
 
 def read_summaries(results: Path) -> Iterable[dict[str, Any]]:
-    """The summaries of all finished runs, in the order of their paths."""
-    for path in sorted(results.glob("*/*/*/summary.json")):
-        yield json.loads(path.read_text(encoding="utf-8"))
+    """The summaries of all finished runs, in the order of their paths; damaged ones are left out, as `report` says."""
+    for path in sorted(results.glob(f"*/*/*/{SUMMARY}")):
+        with suppress(ValueError, RecursionError):
+            summary = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(summary, dict) and {*_NAMES, "scores", "efficiency"} <= set(summary):
+                yield summary
+
+
+def _names(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells a run from others: its names, and the settings that sweeps vary."""
+    axes = {axis["key"]: axis["value"] for axis in summary.get("axes") or ()}
+    return {**{name: summary[name] for name in _NAMES}, **axes}
 
 
 def _score_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    names = {name: summary[name] for name in _NAMES}
-    return [{**names, **row} for row in summary["scores"]["rows"]]
+    return [{**_names(summary), **row} for row in summary["scores"]["rows"]]
 
 
 def _efficiency_row(summary: Mapping[str, Any]) -> dict[str, Any]:
-    return {**{name: summary[name] for name in _NAMES}, **summary["efficiency"]}
+    return {**_names(summary), **summary["efficiency"]}
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -70,5 +77,10 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula gets an apostrophe in front, as spreadsheets do themselves."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from evalkit.trackers.base import About, Outcome, Tracker
+from evalkit.trackers.base import RunInfo, RunResult, Tracker
 from evalkit.types import Record
 
 _INIT_S, _FINISH_S = 15.0, 300.0
@@ -21,37 +21,37 @@ class Wandb(Tracker):
         self.mode, self.project, self.entity = mode, project, entity
         self.run: Any = None
 
-    def start(self, about: About) -> None:
+    def start(self, info: RunInfo) -> None:
         import wandb
 
-        self.about = about
+        self.info = info
         self.count, self.score_sum = 0, 0.0
         try:
-            self.run = self._init(about, self.mode)
+            self.run = self._init(info, self.mode)
         except wandb.errors.Error as error:
             if self.mode == "offline":
                 raise
             reason = str(error).strip().splitlines()[0]
-            place = about.path / "wandb"
+            place = info.path / "wandb"
             print(f"wandb is not to be had online ({reason}): logging to {place}, see `wandb sync`.", file=sys.stderr)
-            self.run = self._init(about, "offline")
+            self.run = self._init(info, "offline")
         self.run.define_metric("questions")
         self.run.define_metric("*", step_metric="questions")
-        for record in about.records:
+        for record in info.records:
             self._count(record)
 
-    def _init(self, about: About, mode: str) -> Any:
+    def _init(self, info: RunInfo, mode: str) -> Any:
         import wandb
 
         return wandb.init(
             project=self.project,
             entity=self.entity,
-            id=about.path.name,
-            name="/".join(about.path.parts[-3:]),
-            group=about.group,
-            job_type=about.task.name,
-            config=about.config,
-            dir=str(about.path),
+            id=info.path.name,
+            name="/".join(info.path.parts[-3:]),
+            group=info.group,
+            job_type=info.task.name,
+            config=info.config,
+            dir=str(info.path),
             mode=mode,  # type: ignore[arg-type]
             resume="allow" if mode == "online" else None,
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, **_patience()),
@@ -69,25 +69,25 @@ class Wandb(Tracker):
         self.count += 1
         self.score_sum += record.score or 0.0
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, result: RunResult) -> None:
         import wandb
 
-        for row in outcome.scores.rows:
+        for row in result.scores.rows:
             if row.value is None:
                 continue
             name = "/".join(part for part in (row.metric, row.group, row.label) if part)
             self.run.summary[name] = row.value
             if row.low is not None:
                 self.run.summary[f"{name}_ci_low"], self.run.summary[f"{name}_ci_high"] = row.low, row.high
-        self.run.summary["coverage"] = outcome.scores.coverage
-        for name, value in outcome.efficiency.items():
+        self.run.summary["coverage"] = result.scores.coverage
+        for name, value in result.efficiency.items():
             if value is not None:
                 self.run.summary[f"efficiency/{name}"] = value
         table = wandb.Table(columns=list(_TABLE_COLUMNS))
-        for record in outcome.records:
+        for record in result.records:
             table.add_data(*(_cell(getattr(record, column)) for column in _TABLE_COLUMNS))
         self.run.log({"samples": table})
-        self._log_files(self.about.path)
+        self._log_files(self.info.path)
 
     def close(self) -> None:
         if self.run is not None:
@@ -96,7 +96,7 @@ class Wandb(Tracker):
     def _log_files(self, path: Path) -> None:
         import wandb
 
-        artifact = wandb.Artifact(f"{self.about.task.name}-{path.name}", type="evaluation")
+        artifact = wandb.Artifact(f"{self.info.task.name}-{path.name}", type="evaluation")
         for name in ("config.yaml", "manifest.json", "records.jsonl", "scores.csv", "summary.json"):
             if (path / name).exists():
                 artifact.add_file(str(path / name))

@@ -27,8 +27,9 @@ Job = tuple[Video, FrameRequest, QueuedStream]
 class FrameReader:
     """Reads videos as `settings` say. Raises ConfigError. Close it, or use it as a context manager."""
 
-    def __init__(self, settings: VideoSettings | None = None) -> None:
+    def __init__(self, settings: VideoSettings | None = None, in_flight: int = 1) -> None:
         self.settings = settings or VideoSettings()
+        self.in_flight = in_flight
         self.settings.check()
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.workers = self.settings.workers or max(1, min(4, cores // 2))
@@ -70,7 +71,9 @@ class FrameReader:
                     yield ahead[0].opened()
                 except VideoError as error:
                     yield error
-                ahead.popleft().close()
+                stream = ahead.popleft()
+                if self.in_flight == 1:
+                    stream.close()
         finally:
             for stream in ahead:
                 stream.close()
@@ -90,7 +93,7 @@ class FrameReader:
 
     def _stream(self) -> QueuedStream:
         assert not self._closed, "the reader is closed"
-        return QueuedStream(self.settings.queue_mb * 2**20 // (self.workers + 1))
+        return QueuedStream(self.settings.queue_mb * 2**20 // (self.workers + self.in_flight))
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -12,6 +12,7 @@ from evalkit.video.scenes import Scene, picture
 from .filming import shoot, write_json
 
 SECONDS = 600
+GRID = {"frames": [4, 8, 16, 32], "depths": [0.0, 0.5, 1.0]}
 _HAY = ("gray", "blue", "brown", "black", "green", "white")
 _HAY_WORDS = ("", "ROAD", "RAIN", "", "TREE", "TOWN", "")
 _LETTER = "Answer with the option's letter from the given choices directly."
@@ -34,7 +35,7 @@ NEEDLES = [
 
 
 def write(root: Path) -> None:
-    """data/haystack_videos/movie.mp4 and needle_datasets/{dataset.json,images/}."""
+    """data/haystack_videos/movie.mp4, needle_datasets/{dataset.json,images/} and grid.json."""
     hay = [Scene(5 * i, 5 * i + 5, _HAY[i * 5 % 6 if i % 2 else i % 6], _HAY_WORDS[i % 7]) for i in range(SECONDS // 5)]
     shoot(root / "data" / "haystack_videos" / "movie.mp4", hay, fps=1)
     images = root / "needle_datasets" / "images"
@@ -46,3 +47,4 @@ def write(root: Path) -> None:
         for file, _, _, question, answer in NEEDLES
     ]
     write_json(root / "needle_datasets" / "dataset.json", rows)
+    write_json(root / "grid.json", [GRID])

@@ -1,0 +1,129 @@
+"""Run folders as report, compare, rescoring and notebooks read them. Nothing is written, and no model is built."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import RunError
+from evalkit.types import Prefill, Record
+
+from .lines import read_lines, read_prefills
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """The files of a run folder. `summary` is None where it is missing or damaged: it can be computed again."""
+
+    path: Path
+    config: Mapping[str, Any] = field(repr=False)
+    manifest: Mapping[str, Any] = field(repr=False)
+    summary: Mapping[str, Any] | None = field(repr=False)
+
+    @property
+    def key(self) -> str:
+        return self.path.name
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What the run's key was hashed from."""
+        return _mapping(self.manifest.get("identity"))
+
+    @property
+    def limit(self) -> int | None:
+        """Only so many questions were asked, on purpose."""
+        limit = self.manifest.get("limit")
+        return limit if isinstance(limit, int) else None
+
+    @property
+    def source(self) -> str:
+        """hub, local or mini."""
+        return str(self.identity.get("source") or _mapping(self.manifest.get("data")).get("source") or "")
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the summary does not show the records that are there."""
+        summary = self.path / "summary.json"
+        if self.summary is None or not summary.is_file():
+            return True
+        return summary.stat().st_mtime_ns < (self.path / "records.jsonl").stat().st_mtime_ns
+
+    @cached_property
+    def lines(self) -> tuple[list[Record], dict[str, Prefill], list[str]]:
+        """Records (the last line of each question), prefills by id, and a message for each line that is damaged."""
+        problems: list[str] = []
+        records, before, _ = read_lines(self.path / "records.jsonl", problems.append)
+        prefills, _ = read_prefills(self.path / "prefills.jsonl", problems.append)
+        return list({record.question: record for record in records}.values()), before | prefills, problems
+
+    @property
+    def records(self) -> list[Record]:
+        return self.lines[0]
+
+    @property
+    def prefills(self) -> dict[str, Prefill]:
+        return self.lines[1]
+
+    @property
+    def problems(self) -> list[str]:
+        return self.lines[2]
+
+
+def read_run(path: Path) -> StoredRun:
+    """Raises RunError for a folder that is no run, or whose manifest or config cannot be read."""
+    if not (path / "records.jsonl").is_file():
+        raise RunError(f"{path} is no run folder: it has no records.jsonl.")
+    return StoredRun(path, _yaml(path / "config.yaml"), _json(path / "manifest.json"), _summary(path / "summary.json"))
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of a run folder, the last line of each question. Raises RunError for a damaged line."""
+    records, _, _ = read_lines(_existing(path / "records.jsonl"))
+    return list({record.question: record for record in records}.values())
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise RunError(f"{path.parent} is no run folder: it has no records.jsonl.")
+    return path
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Empty where there is no file. Raises RunError for one that is no JSON object."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged ({error}). Repeat the run's command, which writes it again.") from None
+    if not isinstance(content, dict):
+        raise RunError(f"{path} is damaged (it is no JSON object). Repeat the run's command, which writes it again.")
+    return content
+
+
+def _summary(path: Path) -> dict[str, Any] | None:
+    """None where it is missing or damaged."""
+    try:
+        return _json(path) or None
+    except RunError:
+        return None
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged ({error}). Repeat the run's command, which writes it again.") from None
+    return content if isinstance(content, dict) else {}
