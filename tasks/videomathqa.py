@@ -162,8 +162,8 @@ class VideoMathQA(Task):
             yield _clip(row, root, id if self.split == "mcq" else f"{id}_{asked[id]}", unit=id)
 
     def check_complete(self, items: Sequence[VideoQuestions], data: DataSet) -> None:
-        super().check_complete(items, data)
         self._check_fours(items)
+        super().check_complete(items, data)
         self._check_subtitles(items)
 
     def _check_fours(self, items: Sequence[VideoQuestions]) -> None:

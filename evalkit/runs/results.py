@@ -44,13 +44,17 @@ def score(task: Task, records: Sequence[Record], asked: int, source: str, limit:
 def write(info: RunInfo, folder: RunFolder, result: RunResult, trackers: Trackers) -> None:
     """summary.json and the benchmark's submission files, then what the trackers write."""
     trackers.write(SUMMARY, lambda: write_summary(info, result))
-    ids = {record.question for record in result.records}
-    asked = [replace(item, questions=tuple(q for q in item.questions if q.id in ids)) for item in info.items]
-    if ids:
-        files = info.task.submission(result.records, [item for item in asked if item.questions])
-        for name, content in files.items():
+    if result.records:
+        for name, content in info.task.submission(result.records, asked(info.items, result.records)).items():
             trackers.write(name, partial(write_atomically, folder.path / name, content))
     trackers.finish(result)
+
+
+def asked(items: Sequence[VideoQuestions], records: Sequence[Record]) -> list[VideoQuestions]:
+    """The videos with those of their questions that have a record."""
+    ids = {record.question for record in records}
+    kept = [replace(item, questions=tuple(q for q in item.questions if q.id in ids)) for item in items]
+    return [item for item in kept if item.questions]
 
 
 def write_summary(info: RunInfo, result: RunResult) -> dict[str, Any]:

@@ -13,40 +13,70 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evalkit.evaluate import set_grade
-from evalkit.task import Task
+from evalkit.recorder import grade
+from evalkit.runs import results
+from evalkit.scoring.summary import Scores
+from evalkit.task import DataSet, Task
 from evalkit.types import FramePlan, Question, Record, VideoQuestions
 
 PLAN = FramePlan((0, 8, 16, 24), (0.0, 1.0, 2.0, 3.0), 8.0, 32, "uniform")
 
 
-def miniature(task: Task, root: Path) -> Task:
+class Opened:
+    """A task with its data, as these tests use them. Everything else is the task's own."""
+
+    def __init__(self, task: Task, data: DataSet, allow_missing: bool | None = None) -> None:
+        self.task, self.data, self.missing = task, data, allow_missing
+
+    def items(self, allow_missing: bool | None = None) -> list[VideoQuestions]:
+        return self.task.read(self.data, self.missing if allow_missing is None else allow_missing)
+
+    def submission(self, records: Sequence[Record]) -> dict[str, str]:
+        return self.task.submission(records, results.asked(self.items(), records))
+
+    def summarize(self, records: Sequence[Record], expected: int | None = None) -> Scores:
+        whole = None if self.data.miniature else self.task.expected_questions()
+        return self.task.summarize(records, expected or whole)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)
+
+
+def miniature(task: Task, root: Path) -> Any:
     """The task on its own miniature, written below `root`."""
     task.make_miniature(root)
-    task.root, task.miniature = root, True
-    return task
+    return made(task, root)
 
 
-def at(task: Task, root: Path) -> Task:
+def made(task: Task, root: Path) -> Any:
+    """The task on a miniature that is there."""
+    return Opened(task, DataSet(root, "mini"))
+
+
+def at(task: Task, root: Path) -> Any:
     """The task on a copy that is not expected to be complete."""
-    task.root, task.allow_missing = root, True
-    return task
+    return Opened(task, DataSet(root), allow_missing=True)
 
 
-def questions(task: Task) -> dict[str, tuple[VideoQuestions, Question]]:
+def complete(task: Task, root: Path) -> Any:
+    """The task on a copy that is expected to be complete."""
+    return Opened(task, DataSet(root))
+
+
+def questions(task: Any) -> dict[str, tuple[VideoQuestions, Question]]:
     return {q.id: (item, q) for item in task.items() for q in item.questions}
 
 
-def prompts(task: Task, plan: FramePlan = PLAN) -> dict[str, str]:
+def prompts(task: Any, plan: FramePlan = PLAN) -> dict[str, str]:
     return {id: task.prompt(item, q, plan).text for id, (item, q) in questions(task).items()}
 
 
-def answer(task: Task, reply: Callable[[Question], str | None]) -> list[Record]:
+def answer(task: Any, reply: Callable[[Question], str | None]) -> list[Record]:
     """Every question answered and graded; None: the question failed."""
     return [record(task, item, q, reply(q)) for item, q in questions(task).values()]
 
 
-def record(task: Task, item: VideoQuestions, q: Question, reply: str | None) -> Record:
+def record(task: Any, item: VideoQuestions, q: Question, reply: str | None) -> Record:
     made = Record(
         run="run",
         task=task.name,
@@ -59,12 +89,12 @@ def record(task: Task, item: VideoQuestions, q: Question, reply: str | None) -> 
         cluster=item.cluster,
         groups={name: list(labels) for name, labels in q.groups.items()},
         gold=q.gold,
-        status="failed",
-        valid=False,
+        status="failed" if reply is None else "ungraded",
+        valid=reply is not None,
     )
     if reply is not None:
         made.reply = reply
-        set_grade(made, task.grade(q, reply))
+        return grade(task, made, q)
     return made
 
 

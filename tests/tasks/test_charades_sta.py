@@ -16,7 +16,7 @@ from evalkit.tasks.charades_sta import CharadesSTA
 from evalkit.types import Question
 from evalkit.video.scenes import nearest_colour
 
-from .answers import answer, at, pixels_at, prompts, questions
+from .answers import answer, at, complete, made, pixels_at, prompts, questions
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +26,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def mini(root: Path, **settings: Any) -> CharadesSTA:
-    task = CharadesSTA(**settings)
-    task.root, task.miniature = root, True
-    return task
+def mini(root: Path, **settings: Any) -> Any:
+    return made(CharadesSTA(**settings), root)
 
 
 def span(q: Question) -> tuple[float, float]:
@@ -112,8 +110,7 @@ def test_ids_do_not_depend_on_captions(root: Path) -> None:
 
 
 def test_a_short_copy_is_an_error(root: Path) -> None:
-    task = CharadesSTA()
-    task.root = root
+    task = complete(CharadesSTA(), root)
     with pytest.raises(DataError, match=r"\(test\): 10 questions .* a complete copy has 3720"):
         list(task.items())
 

@@ -21,7 +21,7 @@ from evalkit.tasks.longvideobench import LongVideoBench
 from evalkit.types import Cue, FramePlan
 from evalkit.video.scenes import nearest_colour
 
-from .answers import answer, at, golden_prompts, oracle, pixels_at, prompts, questions, write_parquet
+from .answers import answer, at, complete, golden_prompts, made, oracle, pixels_at, prompts, questions, write_parquet
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +31,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def mini(root: Path, **settings: Any) -> LongVideoBench:
-    task = LongVideoBench(**settings)
-    task.root, task.miniature = root, True
-    return task
+def mini(root: Path, **settings: Any) -> Any:
+    return made(LongVideoBench(**settings), root)
 
 
 def each_second(duration_s: int, fps: int = 8) -> FramePlan:
@@ -97,8 +95,7 @@ def test_three_to_five_options(root: Path) -> None:
 
 
 def test_a_short_copy_is_an_error(root: Path) -> None:
-    task = LongVideoBench()
-    task.root = root
+    task = complete(LongVideoBench(), root)
     with pytest.raises(DataError, match=r"\(val\): 8 questions .* a complete copy has 1337.*allow_missing=true"):
         list(task.items())
 

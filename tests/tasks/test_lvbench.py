@@ -16,7 +16,20 @@ from evalkit.tasks.lvbench import LVBench, clue_length
 from evalkit.video.scenes import nearest_colour
 from tests.replay import REPLAY, needs_replay
 
-from .answers import PLAN, answer, at, golden_prompts, oracle, pixels_at, prompts, questions, read_rows, write_parquet
+from .answers import (
+    PLAN,
+    answer,
+    at,
+    complete,
+    golden_prompts,
+    made,
+    oracle,
+    pixels_at,
+    prompts,
+    questions,
+    read_rows,
+    write_parquet,
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +39,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def mini(root: Path, **settings: Any) -> LVBench:
-    task = LVBench(**settings)
-    task.root, task.miniature = root, True
-    return task
+def mini(root: Path, **settings: Any) -> Any:
+    return made(LVBench(**settings), root)
 
 
 def hub_rows(root: Path) -> list[dict[str, Any]]:
@@ -135,8 +146,7 @@ def test_one_clip_a_video_in_every_layout(root: Path, tmp_path: Path) -> None:
 
 
 def test_a_short_copy_is_named(root: Path) -> None:
-    task = LVBench()
-    task.root = root
+    task = complete(LVBench(), root)
     with pytest.raises(DataError, match=r"30 questions .* a complete copy has 1549.*allow_missing"):
         list(task.items())
 

@@ -19,15 +19,14 @@ from evalkit.tasks.videomme import VideoMME
 def test_written_once_in_a_moment(tmp_path: Path, kind: type[Task]) -> None:
     task = kind()
     started = time.process_time()
-    Mini(str(tmp_path)).open(task)
+    data = Mini(str(tmp_path)).open(task)
     assert time.process_time() - started < 5
-    assert sum(path.stat().st_size for path in task.root.rglob("*") if path.is_file()) < 2**20
-    (task.root / "kept").touch()
-    again = kind()
-    Mini(str(tmp_path)).open(again)
-    assert again.root == task.root
+    assert sum(path.stat().st_size for path in data.root.rglob("*") if path.is_file()) < 2**20
+    (data.root / "kept").touch()
+    again = Mini(str(tmp_path)).open(kind())
+    assert again == data
     assert (again.root / "kept").exists()
-    assert all(item.video.path.is_file() for item in again.items())
+    assert all(item.video.path.is_file() for item in task.read(data))
 
 
 TASK = """
@@ -64,9 +63,9 @@ def test_a_change_of_the_filming_code_makes_a_new_one(tmp_path: Path, monkeypatc
         for text in ("COLOUR = 'red'\n", "COLOUR = 'blue'\n", "COLOUR = 'red'\n"):
             (package / "_mini" / "toy.py").write_text(text)
             task = Toy()
-            Mini(str(tmp_path / "cache")).open(task)
-            assert (task.root / "made").exists()
-            roots.append(task.root)
+            root = Mini(str(tmp_path / "cache")).open(task).root
+            assert (root / "made").exists()
+            roots.append(root)
         assert roots[0] == roots[2] != roots[1]
     finally:
         for name in [name for name in sys.modules if name.startswith("toybench")]:

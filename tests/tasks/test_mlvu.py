@@ -25,7 +25,20 @@ from evalkit.tasks.mlvu import MLVU
 from evalkit.types import Question, Video, VideoQuestions
 from evalkit.video.scenes import nearest_colour
 
-from .answers import PLAN, answer, at, golden_prompts, oracle, pixels_at, prompts, questions, record, write_parquet
+from .answers import (
+    PLAN,
+    answer,
+    at,
+    complete,
+    golden_prompts,
+    made,
+    oracle,
+    pixels_at,
+    prompts,
+    questions,
+    record,
+    write_parquet,
+)
 
 MINE = [CONFIGS]
 DEV, TEST = ("official", "lmms_eval", "video_xl_2", "videochat_flash"), ("official", "lmms_eval", "video_xl_2")
@@ -38,10 +51,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def mini(root: Path, **settings: Any) -> MLVU:
-    task = MLVU(**settings)
-    task.root, task.miniature = root, True
-    return task
+def mini(root: Path, **settings: Any) -> Any:
+    return made(MLVU(**settings), root)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -243,11 +254,9 @@ def test_the_test_file_without_answers_is_asked_and_submitted(root: Path, tmp_pa
 
 
 def test_a_short_copy_is_named(root: Path) -> None:
-    for split, found, complete in (("dev", 20, "2174 or 2175"), ("test", 12, "502"), ("dev_generation", 2, "418")):
-        task = MLVU(split=split)
-        task.root = root
-        with pytest.raises(DataError, match=rf"{found} questions .* a complete copy has {complete}"):
-            list(task.items())
+    for split, found, wanted in (("dev", 20, "2174 or 2175"), ("test", 12, "502"), ("dev_generation", 2, "418")):
+        with pytest.raises(DataError, match=rf"{found} questions .* a complete copy has {wanted}"):
+            complete(MLVU(split=split), root).items()
 
 
 def test_no_data_is_named(root: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from evalkit.video.reader import FrameReader
 from evalkit.video.scenes import nearest_colour
 from evalkit.video.settings import VideoSettings
 
-from .answers import answer, at, oracle, prompts, questions
+from .answers import answer, at, made, oracle, prompts, questions
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +30,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def mini(root: Path, **settings: Any) -> MVBench:
-    task = MVBench(**settings)
-    task.root, task.miniature = root, True
-    return task
+def mini(root: Path, **settings: Any) -> Any:
+    return made(MVBench(**settings), root)
 
 
 def branch_video(root: Path, to: Path) -> Path:
@@ -202,9 +200,8 @@ def test_missing_videos_are_an_error_unless_allowed(root: Path, tmp_path: Path) 
     assert missing == {copy / "nturgbd" / "nturgbd_1.mp4"}
     scores = task.summarize(answer(task, lambda q: None if q.groups["task"] == ("fine_grained_pose",) else str(q.gold)))
     assert scores.headline.value == 95 and scores.coverage == pytest.approx(76 / 4000)
-    task.allow_missing = False
     with pytest.raises(DataError, match=r"80 questions below .*, a complete copy has 4000"):
-        list(task.items())
+        list(task.items(allow_missing=False))
 
 
 def test_mistakes_in_the_data_name_file_row_and_column(root: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from evalkit.errors import ConfigError, DataError
 from evalkit.tasks.nextqa import NExTQA
 from evalkit.video.scenes import nearest_colour
 
-from .answers import answer, at, oracle, pixels_at, prompts, questions, write_parquet
+from .answers import answer, at, complete, made, oracle, pixels_at, prompts, questions, write_parquet
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +23,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def mini(root: Path, **settings: Any) -> NExTQA:
-    task = NExTQA(**settings)
-    task.root, task.miniature = root, True
-    return task
+def mini(root: Path, **settings: Any) -> Any:
+    return made(NExTQA(**settings), root)
 
 
 def hub_copy(root: Path, to: Path) -> Path:
@@ -120,8 +118,7 @@ def test_failed_questions_count_as_wrong(root: Path) -> None:
 
 
 def test_a_short_copy_is_an_error(root: Path) -> None:
-    task = NExTQA()
-    task.root = root
+    task = complete(NExTQA(), root)
     with pytest.raises(DataError, match=r"16 questions below .*, a complete copy has 8564"):
         list(task.items())
 

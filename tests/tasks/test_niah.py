@@ -24,7 +24,7 @@ from evalkit.video.scenes import nearest_colour
 from evalkit.video.settings import VideoSettings
 from tests.replay import REPLAY, needs_replay
 
-from .answers import PLAN, answer, at, prompts, questions, record
+from .answers import PLAN, answer, at, complete, made, prompts, questions, record
 
 COLOURS = {Path(file).stem: colour for file, colour, _, _, _ in NEEDLES}
 
@@ -36,10 +36,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def mini(root: Path, **settings: Any) -> NIAH:
-    task = NIAH(**settings)
-    task.root, task.miniature = root, True
-    return task
+def mini(root: Path, **settings: Any) -> Any:
+    return made(NIAH(**settings), root)
 
 
 def seen_by(reader: FrameReader, task: NIAH, request: FrameRequest) -> list[Record]:
@@ -77,18 +75,22 @@ def test_who_sees_the_needle_scores_100_and_0_without_it(root: Path, multiple_of
     }
 
 
-def test_the_grid_is_the_papers(root: Path) -> None:
-    task = at(NIAH(), root)
+def test_the_grid_is_the_papers(root: Path, tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    published.mkdir()
+    for name in ("data", "needle_datasets"):  # without the miniature's grid.json
+        (published / name).symlink_to(root / name)
+    task = at(NIAH(), published)
     cells = {(q.groups["frames"][0], q.groups["depth"][0]) for _, q in questions(task).values()}
     assert len(cells) == 15 * 6 + 15 and ("3000", "0.4") in cells and ("200", CONTROL) in cells
     assert len(questions(task)) == 15 * 7 * 5
-    assert len(list(at(NIAH(control=False), root).items())) == 15 * 6 * 5
-    flash = at(NIAH(protocol="videochat_flash"), root).grid
+    assert len(list(at(NIAH(control=False), published).items())) == 15 * 6 * 5
+    flash = NIAH(protocol="videochat_flash").grid(tmp_path)
     assert (flash.frames[0], flash.frames[-1], len(flash.frames), flash.rule) == (1000, 10000, 10, "haystack")
-    video_xl = at(NIAH(protocol="video_xl"), root).grid
+    video_xl = NIAH(protocol="video_xl").grid(tmp_path)
     assert video_xl.frames[:3] == (1, 187, 373) and video_xl.depths == (0, 0.25, 0.5, 0.75, 1)
     assert video_xl.rule == "uniform"
-    assert mini(root).grid.frames == (4, 8, 16, 32)
+    assert NIAH().grid(root).frames == (4, 8, 16, 32)
 
 
 def test_controls_of_a_column_share_one_prefill(root: Path) -> None:
@@ -287,8 +289,7 @@ def test_mistakes_are_named(root: Path, tmp_path: Path) -> None:
         list(at(NIAH(), copy).items())
     with pytest.raises(DataError, match=r'protocol=video_xl reads option letters, and there are answers like "Yellow"'):
         list(mini(root, protocol="video_xl").items())
-    missing = NIAH(haystack=str(tmp_path / "gone.mp4"), frames=[8], depths=[0.5])
-    missing.root = root
+    missing = complete(NIAH(haystack=str(tmp_path / "gone.mp4"), frames=[8], depths=[0.5]), root)
     with pytest.raises(DataError, match=r"1 of 1 videos are missing:\n  .*gone.mp4"):
         list(missing.items())
 

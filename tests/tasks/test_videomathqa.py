@@ -24,7 +24,7 @@ from evalkit.tasks.videomathqa import VideoMathQA
 from evalkit.types import FramePlan, Question
 from evalkit.video.scenes import nearest_colour
 
-from .answers import answer, at, oracle, pixels_at, prompts, questions, record, write_parquet
+from .answers import answer, at, complete, made, oracle, pixels_at, prompts, questions, record, write_parquet
 
 ALL_FRAMES = FramePlan((0, 16, 40), (0.0, 4.0, 10.0), 4.0, 64, "uniform")
 MCQ = ("mcq/test-00000-of-00001.parquet", "multi_binary/test-00000-of-00001.parquet")
@@ -37,10 +37,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def mini(root: Path, **settings: Any) -> VideoMathQA:
-    task = VideoMathQA(**settings)
-    task.root, task.miniature = root, True
-    return task
+def mini(root: Path, **settings: Any) -> Any:
+    return made(VideoMathQA(**settings), root)
 
 
 def rows(root: Path, config: str) -> list[dict[str, Any]]:
@@ -89,17 +87,15 @@ def test_json_lines_give_the_same_questions(root: Path, tmp_path: Path) -> None:
 
 
 def test_counts_and_fours(root: Path, tmp_path: Path) -> None:
-    task = VideoMathQA()
-    task.root = root
+    task = complete(VideoMathQA(), root)
     with pytest.raises(DataError, match=r"9 questions below .*, a complete copy has 420"):
         list(task.items())
     short = [row for i, row in enumerate(rows(root, "multi_binary")) if i != 5]
     write_parquet(tmp_path / "multi_binary" / "test-00000-of-00001.parquet", short)
     (tmp_path / "videos").symlink_to(root / "videos")
-    broken = mini(tmp_path, split="mbin")
     with pytest.raises(DataError, match=r"1 questions have not four rows; question_id 901 has 3"):
-        list(broken.items())
-    broken.allow_missing = True
+        complete(VideoMathQA(split="mbin"), tmp_path).items()
+    broken = mini(tmp_path, split="mbin")
     scores = broken.summarize(answer(broken, oracle))
     assert scores.headline.value == pytest.approx(100 * 8 / 9)
     assert len(scores.notes) == 1 and "do not have all of their 4 questions" in scores.notes[0]

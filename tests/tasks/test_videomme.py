@@ -16,7 +16,7 @@ from evalkit.tasks.videomme import VideoMME
 from evalkit.types import Context, FramePlan, FrameStream
 from evalkit.video.scenes import nearest_colour
 
-from .answers import PLAN, answer, at, golden_prompts, oracle, pixels_at, prompts, questions
+from .answers import PLAN, answer, at, complete, golden_prompts, made, oracle, pixels_at, prompts, questions
 
 ALL = tuple(VideoMME.protocols)
 ROW = {
@@ -46,10 +46,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def mini(root: Path, **settings: Any) -> VideoMME:
-    task = VideoMME(**settings)
-    task.root, task.miniature = root, True
-    return task
+def mini(root: Path, **settings: Any) -> Any:
+    return made(VideoMME(**settings), root)
 
 
 def one_row(folder: Path, srt: str | None = None, **changes: Any) -> Path:
@@ -228,8 +226,7 @@ def test_the_authors_json_gives_the_same_questions(root: Path, tmp_path: Path, v
 
 
 def test_a_short_copy_is_named(root: Path) -> None:
-    task = VideoMME()
-    task.root = root
+    task = complete(VideoMME(), root)
     with pytest.raises(DataError, match=r"18 questions .* a complete copy has 2700"):
         list(task.items())
 

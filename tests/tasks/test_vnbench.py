@@ -16,7 +16,7 @@ from evalkit.tasks.vnbench import VNBench
 from evalkit.types import Question
 from evalkit.video.scenes import nearest_colour
 
-from .answers import answer, at, oracle, pixels_at, prompts, questions
+from .answers import answer, at, complete, made, oracle, pixels_at, prompts, questions
 
 TYPES = [
     *("ret_edit1", "ret_insert1", "ret_insert2"),
@@ -32,10 +32,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def mini(root: Path, **settings: Any) -> VNBench:
-    task = VNBench(**settings)
-    task.root, task.miniature = root, True
-    return task
+def mini(root: Path, **settings: Any) -> Any:
+    return made(VNBench(**settings), root)
 
 
 def rows_of(root: Path) -> list[dict[str, Any]]:
@@ -241,11 +239,10 @@ def published() -> Iterator[bool]:
 def test_the_shape_of_the_published_result(tmp_path: Path) -> None:
     rows = whole(published())
     hits = {f"{Path(row['video']).stem}_{row['try']}": row["hit"] for row in rows}
-    task = VNBench()
-    task.root = write_rows(tmp_path, rows)
+    task = complete(VNBench(), write_rows(tmp_path, rows))
     with pytest.raises(DataError, match="1350 of 1350 videos are missing"):
         list(task.items())
-    task.allow_missing = True
+    task = at(VNBench(), task.data.root)
     records = answer(task, lambda q: oracle(q) if hits[q.id] else "no")
     scores = task.summarize(records)
     head = scores.headline
@@ -261,8 +258,7 @@ def test_the_shape_of_the_published_result(tmp_path: Path) -> None:
 
 
 def test_a_short_copy_is_an_error(root: Path) -> None:
-    task = VNBench()
-    task.root = root
+    task = complete(VNBench(), root)
     with pytest.raises(DataError, match=r"72 questions .* a complete copy has 5400"):
         list(task.items())
 
