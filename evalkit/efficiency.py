@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -12,13 +12,15 @@ PREFILL_STAGES = ("video_decode", "vision", "prefill")
 QUESTION_STAGES = ("question", "generate")
 
 
-def efficiency(records: Sequence[Record], prefills: Mapping[str, Prefill]) -> dict[str, Any]:
-    """Totals and means over the questions that were answered. Seconds are wall-clock seconds of their stage; bytes are
-    peaks or means as named. First and later questions of a prefill are kept apart: only the first waits for it."""
+def efficiency(records: Sequence[Record], passes: Sequence[Prefill]) -> dict[str, Any]:
+    """Totals and means over the questions that were answered, and over `passes`, all prefills of the run. Seconds are
+    wall-clock seconds of their stage; bytes are peaks or means as named. First and later questions of a video are kept
+    apart: only the first waits for the prefill."""
     answered = [r for r in records if r.reply is not None]
-    firsts = {r.prefill: r for r in reversed(answered) if r.prefill in prefills}
-    used = [p for p in prefills.values() if p.id in firsts]  # in the order of the prefills
-    later = [r for r in answered if firsts.get(r.prefill) is not r]
+    prefills = {prefill.id: prefill for prefill in passes}
+    firsts = {r.prefill or "": r for r in reversed(answered) if r.prefill in prefills}
+    used = [prefill for prefill in passes if prefill.id in firsts]
+    later = [r for r in answered if firsts.get(r.prefill or "") is not r]
     new_tokens, generate_s = _total(r.tokens.get("new") for r in answered), _stage(answered, "generate")
     out: dict[str, Any] = {
         "questions": len(answered),
@@ -27,7 +29,7 @@ def efficiency(records: Sequence[Record], prefills: Mapping[str, Prefill]) -> di
     }
     out |= {f"{stage}_s": _stage(used, stage) for stage in PREFILL_STAGES}
     out |= {f"{stage}_s": _stage(answered, stage) for stage in QUESTION_STAGES}
-    out["ttft_first_s"] = _mean(_first_ttft(record, prefills[id]) for id, record in firsts.items() if id is not None)
+    out["ttft_first_s"] = _mean(_first_ttft(record, prefills[id]) for id, record in firsts.items())
     out["ttft_later_s"] = _mean(r.ttft for r in later)
     out["tokens_per_s"] = new_tokens / generate_s if new_tokens is not None and generate_s else None
     out["frames"] = _mean(p.frames for p in used)

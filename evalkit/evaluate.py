@@ -136,14 +136,14 @@ class Loop:
 
     def _prefill(self, item: VideoQuestions, frames: FrameStream, answers: Answers) -> Prefill:
         cost = answers.prefill or PrefillCost()
-        asked = "\0".join([item.video.id, *(question.id for question in item.questions)])
+        plan, file = asdict(frames.plan), identity(item.video.path)
         seconds = {"video_decode": cost.video_decode_s, "vision": cost.vision_s, "prefill": cost.prefill_s}
         return Prefill(
-            id=sha256(asked.encode()).hexdigest()[:16],
+            id=sha256(repr((item.video.id, file, plan, answers.context)).encode(errors="replace")).hexdigest()[:16],
             video=item.video.id,
-            plan=asdict(frames.plan),
+            plan=plan,
             decoder=frames.decoder,
-            file=identity(item.video.path),
+            file=file,
             context=answers.context,
             frames=cost.frames,
             tokens=_measured({"visual": cost.visual_tokens, "context": cost.context_tokens}),

@@ -141,7 +141,7 @@ def _ask(plan: Plan, folder: RunFolder, info: RunInfo, trackers: Trackers, stop:
                     break
                 stop.after_question = True
             stop.after_question = False
-        files = provenance.files(folder.prefills.values())
+        files = provenance.files(folder.passes)
         gathered = {"files": files, "workers": workers}
         trackers.write("files and workers in manifest.json", lambda: manifest.complete(folder.path, gathered))
         if not stop.asked:

@@ -58,7 +58,7 @@ def rescore(arguments: Arguments) -> int:
         data=data,
         items=items,
         records=records,
-        prefills=stored.prefills,
+        passes=stored.passes,
         model_id=path.parent.name,
         identity=now,
         config=plain(config),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class StoredReplies:
     origin: dict[str, Any]
     remarks: Sequence[str]
     tracker: TrackerSettings
-    prefills: Mapping[str, Prefill] = field(default_factory=dict)
+    passes: Sequence[Prefill] = ()
     axes: Sequence[dict[str, Any]] = ()
     limit: int | None = None
 
@@ -46,7 +46,7 @@ class StoredReplies:
         graded = regrade(self.task, self.records, by_id(self.items))
         with RunFolder(results_folder, self.task.name, self.model_id, self.identity) as folder:
             folder.records = {r.question: replace(r, run=folder.key, model=self.model_id) for r in graded}
-            folder.prefills = dict(self.prefills)
+            folder.passes = list(self.passes)
             info = self._info(folder)
             with writing(folder.path):
                 manifest.save(folder.path, self._manifest(folder, info))

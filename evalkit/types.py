@@ -241,7 +241,11 @@ class Grade:
 @dataclass(slots=True)
 class Prefill:
     """One pass of a model over a video; one line of prefills.jsonl. A model without a prefill has one as well, with
-    the frames and no cost. None, or a missing key: not measured."""
+    the frames and no cost. None, or a missing key: not measured.
+
+    `id` follows from what was read (video, file, frames, context), so that records are the same however a run was
+    interrupted; a video that was prefilled twice has two lines of one id.
+    """
 
     id: str
     video: str

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from evalkit import CONFIGS, job
 from evalkit.cli.compose import compose
+from evalkit.runs.lines import read_lines, read_prefills
+from evalkit.types import Prefill, Record
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "tests" / "conf"
-VOLATILE = ("seconds", "started", "worker", "peak_memory", "ttft")
+VOLATILE = ("seconds", "started", "worker", "host_memory_bytes", "peak_memory_bytes", "ttft")
 
 
 def toy_arguments(data: Path, results: Path, *more: str) -> list[str]:
@@ -23,8 +25,7 @@ def toy_arguments(data: Path, results: Path, *more: str) -> list[str]:
 
 def run_here(arguments: list[str]) -> int:
     """One run in this process; its exit code."""
-    model = next(a.partition("=")[2] for a in arguments if a.startswith("model="))
-    return job.run(job.plan(compose(arguments, [CONFIGS, CONF]), model))
+    return job.run(job.plan(compose(arguments, [CONFIGS, CONF])))
 
 
 def command(*arguments: str, module: str = "evalkit") -> list[str]:
@@ -51,6 +52,11 @@ def only_run(results: Path) -> Path:
 
 
 def stable(records: Path) -> list[dict]:
-    """Records without what may differ between two runs of the same command: times and places."""
-    rows = [json.loads(line) for line in records.read_text(encoding="utf-8").split("\n") if line]
-    return [{k: v for k, v in row.items() if k not in VOLATILE} for row in rows]
+    """Records, each with its prefill's line as `sampling`, without what may differ between two runs of the same
+    command: times and places."""
+    prefills = {prefill.id: _stable(prefill) for prefill in read_prefills(records.parent / "prefills.jsonl")[0]}
+    return [{**_stable(record), "sampling": prefills.get(record.prefill)} for record in read_lines(records)[0]]
+
+
+def _stable(line: Record | Prefill) -> dict:
+    return {k: v for k, v in asdict(line).items() if k not in VOLATILE}

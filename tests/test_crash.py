@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.runs import parse_records
+from evalkit.runs import read_lines
 from tests.helpers import ROOT, command, only_run, run_command, run_here, stable, toy_arguments
 from tests.toy import write_toy
 
@@ -80,7 +80,7 @@ def test_ctrl_c_finishes_the_question_and_says_how_to_continue(data, unbroken, t
     assert process.returncode == 130
     assert "The same command continues" in said
     assert "Traceback" not in said
-    records, good = parse_records(only_run(tmp_path) / "records.jsonl")
+    records, _, good = read_lines(only_run(tmp_path) / "records.jsonl")
     assert good == (only_run(tmp_path) / "records.jsonl").stat().st_size
     assert 0 < len(records) < QUESTIONS
     assert run_here(arguments(data, tmp_path, "model.seconds=0.0")) == 0

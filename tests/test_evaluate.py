@@ -27,7 +27,7 @@ def test_every_question_becomes_a_graded_record(toy_data, tmp_path):
     assert [row["question"] for row in rows] == [f"v{v}-{q}" for v in range(4) for q in range(3)]
     assert [row["score"] for row in rows] == [float(row["gold"] == "A") for row in rows]
     assert {row["video"] for row in rows} == {f"v{v}.mp4" for v in range(4)}
-    assert all(len(row["sampling"]["indices"]) == 4 and row["status"] == "ok" for row in rows)
+    assert all(len(row["sampling"]["plan"]["indices"]) == 4 and row["status"] == "ok" for row in rows)
     assert rows[0]["prompt"].startswith("Which colour is shown (0)?\nA. red")
 
 
@@ -54,7 +54,7 @@ def test_answers_depend_on_the_frames(toy_data, tmp_path):
 def test_the_same_command_asks_nothing_again(toy_data, tmp_path, monkeypatch):
     run_here(toy_arguments(toy_data, tmp_path))
     before = (only_run(tmp_path) / "records.jsonl").read_bytes()
-    monkeypatch.setattr("evalkit.executors.base.Worker.__init__", lambda *a: pytest.fail("a model was built"))
+    monkeypatch.setattr("evalkit.executors.base.ModelWorker.__init__", lambda *a: pytest.fail("a model was built"))
     assert run_here(toy_arguments(toy_data, tmp_path)) == 0
     assert (only_run(tmp_path) / "records.jsonl").read_bytes() == before
 
@@ -196,5 +196,5 @@ def test_a_torn_answer_is_told_and_asked_again(toy_data, tmp_path, capsys):
     records.write_bytes(records.read_bytes()[:-20])
     capsys.readouterr()
     assert run_here(toy_arguments(toy_data, tmp_path)) == 0
-    assert "the last answer was torn" in capsys.readouterr().err
+    assert "the last answer was cut short" in capsys.readouterr().err
     assert stable(records) == whole

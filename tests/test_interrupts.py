@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from evalkit.runs import parse_records
+from evalkit.runs import read_lines
 from tests.helpers import ROOT, command, only_run, run_here, stable, toy_arguments
 from tests.toy import write_toy
 
@@ -83,7 +83,7 @@ def test_the_question_at_hand_is_finished(
     before = answers(tmp_path)
     said = interrupted(process, sign)
     assert "stopping after this question" in said and "The same command continues" in said
-    records, good = parse_records(only_run(tmp_path) / "records.jsonl")
+    records, _, good = read_lines(only_run(tmp_path) / "records.jsonl")
     assert before < len(records) <= before + 2
     assert good == (only_run(tmp_path) / "records.jsonl").stat().st_size
     assert f"{len(records)} of {QUESTIONS} questions are answered" in said
@@ -153,7 +153,7 @@ def test_a_full_disk_ends_the_run_with_one_message_and_it_goes_on_when_there_is_
     (message,) = [line for line in said.splitlines() if line.startswith("error:")]
     assert "an answer could not be written" in message and "Everything before it is intact" in message
     assert "Traceback" not in said
-    records, good = parse_records(only_run(tmp_path) / "records.jsonl")
+    records, _, good = read_lines(only_run(tmp_path) / "records.jsonl")
     assert 2 <= len(records) < QUESTIONS
     assert good == (only_run(tmp_path) / "records.jsonl").stat().st_size <= limit
     kept = (only_run(tmp_path) / "records.jsonl").read_bytes()

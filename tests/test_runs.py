@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.errors import RunError
-from evalkit.runs import Run, parse_records, read_records, run_key, slug, to_line
+from evalkit.runs import RunFolder, read_lines, read_records, run_key, slug, to_line
 from evalkit.types import Question, Record, Video, VideoQuestions
 
 IDENTITY = {"task": {"name": "toy"}, "model": {"id": "m"}}
@@ -31,7 +31,7 @@ def items(*questions: str) -> list[VideoQuestions]:
 
 
 def open_run(folder):
-    return Run(folder, "toy", "m", IDENTITY)
+    return RunFolder(folder, "toy", "m", IDENTITY)
 
 
 def test_what_is_appended_is_there_again(tmp_path):
@@ -84,8 +84,8 @@ def test_damage_in_the_middle_is_named(tmp_path):
 
 
 def test_a_second_process_is_told(tmp_path):
-    code = "from evalkit.runs import Run\nfrom pathlib import Path\n"
-    code += f"with Run(Path({str(tmp_path)!r}), 'toy', 'm', {IDENTITY!r}): pass"
+    code = "from evalkit.runs import RunFolder\nfrom pathlib import Path\n"
+    code += f"with RunFolder(Path({str(tmp_path)!r}), 'toy', 'm', {IDENTITY!r}): pass"
     with open_run(tmp_path):
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert other.returncode == 1
@@ -98,10 +98,10 @@ def test_a_full_disk_stops_at_once_and_leaves_whole_lines(tmp_path, monkeypatch)
     with pytest.raises(RunError, match="the disk is full"), open_run(tmp_path) as run:
         run.append(record("a"))
         descriptor = os.open("/dev/full", os.O_WRONLY)
-        os.dup2(descriptor, run._file.fileno())
+        os.dup2(descriptor, run._records._file.fileno())
         os.close(descriptor)
         run.append(record("b"))
-    records, good = parse_records(run.path / "records.jsonl")
+    records, _, good = read_lines(run.path / "records.jsonl")
     assert [r.question for r in records] == ["a"]
     assert good == (run.path / "records.jsonl").stat().st_size
 
@@ -126,7 +126,7 @@ def test_half_a_line_written_before_the_disk_is_full_is_taken_back(tmp_path, mon
             write = staticmethod(lambda text: None)
             flush = staticmethod(flush_half)
 
-        run._file = Half(run._file)
+        run._records._file = Half(run._records._file)
         with pytest.raises(RunError):
             run.append(record("b"))
     assert [r.question for r in read_records(run.path)] == ["a"]

@@ -41,7 +41,7 @@ def _summarize(entry: Entry) -> dict[str, Any]:
         source=stored.source,
         limit=stored.limit,
     )
-    result = RunResult(scores, efficiency(stored.records, stored.prefills), stored.records)
+    result = RunResult(scores, efficiency(stored.records, stored.passes), stored.records)
     summary = results.write_summary(info, result)
     write_scores(stored.path, summary)
     return summary

@@ -110,7 +110,7 @@ class RunFolder:
         self.path = results / slug(task) / slug(model) / self.key
         self.identity = identity
         self.records: dict[str, Record] = {}
-        self.prefills: dict[str, Prefill] = {}
+        self.passes: list[Prefill] = []
         self.dropped_torn_line = False
         self._records = _LineFile(self.path / "records.jsonl")
         self._prefills = _LineFile(self.path / "prefills.jsonl")
@@ -154,11 +154,16 @@ class RunFolder:
 
     def _read(self) -> tuple[int, int]:
         """Returns how many bytes of the two files hold whole lines."""
-        records, before, size = read_lines(self._records.path) if self._records.path.exists() else ([], {}, 0)
+        records, before, size = read_lines(self._records.path) if self._records.path.exists() else ([], [], 0)
         prefills, prefills_size = read_prefills(self._prefills.path)
         self.records = {record.question: record for record in records}  # a later line replaces an earlier one
-        self.prefills = before | prefills
+        self.passes = before + prefills
         return size, prefills_size
+
+    @property
+    def prefills(self) -> dict[str, Prefill]:
+        """By id; of a video that was prefilled twice, the last."""
+        return {prefill.id: prefill for prefill in self.passes}
 
     def answered(self) -> set[str]:
         """Ids of the questions that have a reply. Failed ones are asked again: their cause may be gone."""
@@ -187,7 +192,7 @@ class RunFolder:
         if isinstance(line, Record):
             self.records[line.question] = line
         else:
-            self.prefills[line.id] = line
+            self.passes.append(line)
         try:
             file.append(to_line(line))
         except (FileNotFoundError, NotADirectoryError):
@@ -202,8 +207,8 @@ class RunFolder:
     def rescued(self) -> RunError:
         """Write all lines to a new folder, as the run's own was renamed or removed. Returns the error that says so."""
         folder = Path(tempfile.mkdtemp(prefix=f"evalkit-{self.key}-"))
-        for name, lines in (("records.jsonl", self.records), ("prefills.jsonl", self.prefills)):
-            write_atomically(folder / name, "".join(map(to_line, lines.values())))
+        for name, lines in (("records.jsonl", self.records.values()), ("prefills.jsonl", self.passes)):
+            write_atomically(folder / name, "".join(map(to_line, lines)))
         return RunError(
             f"{self.path} is gone: it was renamed or removed while this run wrote to it. All {len(self.records)} "
             f"answers are in {folder}. Put records.jsonl and prefills.jsonl back into {self.path} and repeat the same "
@@ -218,11 +223,11 @@ class RunFolder:
         known = [self.records[q] for q in order if q in self.records]
         wanted = set(order)
         rest = [record for question, record in self.records.items() if question not in wanted]
-        named = dict.fromkeys(r.prefill for r in known + rest if r.prefill in self.prefills)
-        self.prefills = {id: self.prefills[id] for id in named if id is not None}
+        place = {id: n for n, id in enumerate(dict.fromkeys(record.prefill for record in known + rest))}
+        self.passes = sorted((p for p in self.passes if p.id in place), key=lambda prefill: place[prefill.id])
         if not self.path.is_dir():
             raise self.rescued()
         with writing(self.path):
-            self._prefills.replace("".join(map(to_line, self.prefills.values())))
+            self._prefills.replace("".join(map(to_line, self.passes)))
             self._records.replace("".join(map(to_line, known + rest)))
         return known

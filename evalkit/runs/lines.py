@@ -42,7 +42,7 @@ def _kept(f: Field[Any], value: Any) -> bool:
     return f.default_factory is MISSING or bool(value)
 
 
-def read_lines(path: Path, problem: Problem | None = None) -> tuple[list[Record], dict[str, Prefill], int]:
+def read_lines(path: Path, problem: Problem | None = None) -> tuple[list[Record], list[Prefill], int]:
     """The records of a file, the prefills that format 1 kept in them, and the number of bytes that were read. A last
     line that a crash cut short is left out.
 
@@ -58,26 +58,26 @@ def read_lines(path: Path, problem: Problem | None = None) -> tuple[list[Record]
             values = _object(line)
             if values.keys() & _FORMAT_1:
                 values, prefill = _from_format_1(values)
-                prefills.setdefault(prefill.id, prefill) if prefill else None
+                if prefill is not None:
+                    prefills.setdefault(prefill.id, prefill)
             records.append(_checked(Record, values))
         except (ValueError, TypeError, RecursionError) as error:
             if last:
                 break
             _report(path, number, "a record", error, problem)
         good += len(line)
-    return records, prefills, good
+    return records, list(prefills.values()), good
 
 
-def read_prefills(path: Path, problem: Problem | None = None) -> tuple[dict[str, Prefill], int]:
-    """The prefills of a file by their id, and the number of bytes that were read; as `read_lines`."""
-    prefills: dict[str, Prefill] = {}
+def read_prefills(path: Path, problem: Problem | None = None) -> tuple[list[Prefill], int]:
+    """The prefills of a file and the number of bytes that were read; as `read_lines`."""
+    prefills: list[Prefill] = []
     good = 0
     for number, line, last in _numbered(path) if path.is_file() else ():
         try:
             if not line.endswith(b"\n"):
                 raise ValueError("it has no line break")
-            prefill = _checked(Prefill, _object(line))
-            prefills[prefill.id] = prefill
+            prefills.append(_checked(Prefill, _object(line)))
         except (ValueError, TypeError, RecursionError) as error:
             if last:
                 break

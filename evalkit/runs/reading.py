@@ -53,20 +53,26 @@ class StoredRun:
         return summary.stat().st_mtime_ns < (self.path / "records.jsonl").stat().st_mtime_ns
 
     @cached_property
-    def lines(self) -> tuple[list[Record], dict[str, Prefill], list[str]]:
-        """Records (the last line of each question), prefills by id, and a message for each line that is damaged."""
+    def lines(self) -> tuple[list[Record], list[Prefill], list[str]]:
+        """Records (the last line of each question), prefills, and a message for each line that is damaged."""
         problems: list[str] = []
         records, before, _ = read_lines(self.path / "records.jsonl", problems.append)
         prefills, _ = read_prefills(self.path / "prefills.jsonl", problems.append)
-        return list({record.question: record for record in records}.values()), before | prefills, problems
+        return list({record.question: record for record in records}.values()), before + prefills, problems
 
     @property
     def records(self) -> list[Record]:
         return self.lines[0]
 
     @property
-    def prefills(self) -> dict[str, Prefill]:
+    def passes(self) -> list[Prefill]:
+        """All prefills; a video that was prefilled twice has two."""
         return self.lines[1]
+
+    @cached_property
+    def prefills(self) -> dict[str, Prefill]:
+        """By id, for records to be looked up in."""
+        return {prefill.id: prefill for prefill in self.passes}
 
     @property
     def problems(self) -> list[str]:

@@ -32,7 +32,7 @@ def compute(info: RunInfo, folder: RunFolder, trackers: Trackers) -> RunResult:
     records = [folder.records[q] for q in order if q in folder.records]
     trackers.write("the order of records.jsonl", lambda: folder.settle(order))
     scores = score(info.task, records, len(order), info.source, info.limit)
-    return RunResult(scores, efficiency(records, folder.prefills), records)
+    return RunResult(scores, efficiency(records, folder.passes), records)
 
 
 def score(task: Task, records: Sequence[Record], asked: int, source: str, limit: int | None) -> Any:

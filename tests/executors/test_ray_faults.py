@@ -16,9 +16,10 @@ import pytest
 
 from evalkit.errors import ConfigError, RunError
 from evalkit.evaluate import Labels
-from evalkit.executors.base import Job
+from evalkit.executors.base import WorkerSetup, WorkerStarted
 from evalkit.executors.ray import Ray
-from evalkit.types import Decoding, Record, VideoQuestions
+from evalkit.task import DataSet
+from evalkit.types import Decoding, Record
 from evalkit.video.settings import VideoSettings
 from tests.faulty import Faulty
 from tests.helpers import ROOT, command, only_run, run_here, stable, toy_arguments
@@ -54,12 +55,16 @@ def cluster() -> Iterator[object]:
 def records_of(data: Path, model: Faulty, **settings) -> Iterator[Record]:
     """What a run's loop would get."""
     task = Toy(allow_missing=True)
-    task.root = data
-    items: list[VideoQuestions] = list(task.items())
-    job = Job(task, model, VideoSettings(workers=1), Decoding(), Labels("key", "faulty"))
+    items = task.read(DataSet(data))
+    setup = WorkerSetup(task, model, VideoSettings(workers=1), Decoding(), Labels("key", "faulty"))
     executor = Ray(**{"workers": 2, "tries": 2, "cpus_per_worker": 1.0, **settings})
-    yield from executor.run(job, items)
-    assert executor.machines and all("cores" in machine for machine in executor.machines.values())
+    started = []
+    for event in executor.run(setup, items):
+        if isinstance(event, Record):
+            yield event
+        elif isinstance(event, WorkerStarted):
+            started.append(event)
+    assert started and all("cores" in worker.hardware for worker in started)
 
 
 @pytest.mark.slow
@@ -104,7 +109,7 @@ def test_a_machine_that_leaves_costs_no_answer(cluster, data: Path) -> None:
             cluster.second = None
     assert cluster.second is None, "the second machine had no part in it"
     assert Counter(r.question for r in records) == Counter(f"v{v}-{q}" for v in range(4) for q in range(3))
-    assert all(r.status == "ok" for r in records)
+    assert all(r.status != "failed" for r in records)
 
 
 # The whole command
