@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -15,3 +15,10 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = str(value) if isinstance(value, list | tuple) else value
     return flat
+
+
+def varying(all_settings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The keys whose values are not the same in all of them, in order of appearance."""
+    all_settings = list(all_settings)
+    keys = dict.fromkeys(key for settings in all_settings for key in settings)
+    return [key for key in keys if len({repr(settings.get(key)) for settings in all_settings}) > 1]

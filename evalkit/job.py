@@ -50,6 +50,11 @@ class Plan:
     def model_id(self) -> str:
         return slug(self.model.model_id())
 
+    @property
+    def folder(self) -> Path:
+        """Of the run."""
+        return RunFolder(Path(self.config.results), self.task.name, self.model_id, self.identity()).path
+
     def identity(self) -> dict[str, Any]:
         """What can change an answer; its hash is the run's key."""
         return identity_of(self.task, self.source, {

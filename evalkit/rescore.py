@@ -30,6 +30,15 @@ from evalkit.types import Question, Record
 
 def rescore(arguments: Arguments) -> int:
     dry_run = arguments.flag("dry_run")
+    replies, results = stored_replies(arguments)
+    if dry_run:
+        print(_forecast(replies.task, replies.records, by_id(replies.items)))
+        return OK
+    return replies.write(results, float(replies.config.get("min_coverage", 1.0)))[1]
+
+
+def stored_replies(arguments: Arguments) -> tuple[StoredReplies, Path]:
+    """What is to be graded, and the results folder for it. Raises EvalkitError."""
     results, listed = arguments.setting("results"), arguments.setting("plugins", "") or ""
     plugins = [name.strip() for name in listed.strip("[]").split(",") if name.strip()]
     if len(arguments.names) != 1:
@@ -46,13 +55,8 @@ def rescore(arguments: Arguments) -> int:
     data = source.open(task)
     answered = {record.question for record in records}
     items = limited(task.read(data, allow_missing=True), stored.limit, answered)
-    questions = by_id(items)
-    _check_golds(path, records, questions)
-    if dry_run:
-        print(_forecast(task, records, questions))
-        return OK
+    _check_golds(path, records, by_id(items))
     origin = stored.manifest.get("rescored_from") or {"key": path.name, "protocol": records[0].protocol}
-    now = {**stored.identity, **identity_of(task, source, {"rescored_from": origin})}
     replies = StoredReplies(
         task=task,
         data=data,
@@ -60,7 +64,7 @@ def rescore(arguments: Arguments) -> int:
         records=records,
         passes=stored.passes,
         model_id=path.parent.name,
-        identity=now,
+        identity={**stored.identity, **identity_of(task, source, {"rescored_from": origin})},
         config=plain(config),
         origin={**stored.manifest, "graded_by": provenance.code(task), "rescored_from": origin},
         remarks=[
@@ -71,7 +75,7 @@ def rescore(arguments: Arguments) -> int:
         tracker=tracker,
         limit=stored.limit,
     )
-    return replies.write(Path(results) if results else path.parents[2], float(config.get("min_coverage", 1.0)))
+    return replies, Path(results) if results else path.parents[2]
 
 
 def _forecast(task: Task, records: Sequence[Record], questions: Mapping[str, Question]) -> str:

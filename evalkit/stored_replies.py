@@ -41,8 +41,8 @@ class StoredReplies:
     axes: Sequence[dict[str, Any]] = ()
     limit: int | None = None
 
-    def write(self, results_folder: Path, min_coverage: float) -> int:
-        """Grade the replies and write the run as any other. Returns the exit code."""
+    def write(self, results_folder: Path, min_coverage: float) -> tuple[Path, int]:
+        """Grade the replies and write the run as any other. Returns its folder and the exit code."""
         graded = regrade(self.task, self.records, by_id(self.items))
         with RunFolder(results_folder, self.task.name, self.model_id, self.identity) as folder:
             folder.records = {r.question: replace(r, run=folder.key, model=self.model_id) for r in graded}
@@ -65,7 +65,7 @@ class StoredReplies:
             problem = results.coverage_problem(folder.path, result, min_coverage)
         for line in problem:
             say(line)
-        return BELOW_COVERAGE if problem else OK
+        return folder.path, BELOW_COVERAGE if problem else OK
 
     def _info(self, folder: RunFolder) -> RunInfo:
         remarks = results.remarks_of(self.task, self.data, self.items, self.limit, self.remarks)

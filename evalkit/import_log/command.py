@@ -61,7 +61,7 @@ def import_log(arguments: Arguments) -> int:
         remarks=[f"imported from {', '.join(origin['files'])}: answers of another harness, graded here"],
         tracker=tracker,
     )
-    return replies.write(Path(str(config.results)), float(config.min_coverage))
+    return replies.write(Path(str(config.results)), float(config.min_coverage))[1]
 
 
 def _origin(paths: Sequence[Path], joined: Joined) -> dict[str, Any]:

@@ -7,20 +7,15 @@ run (what its key is hashed from), flattened: `frames.max`, `sparse_prefill.chun
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from evalkit.flat import varying
 
 Settings = Mapping[str, Any]
 """Dotted key -> plain value."""
 
 _SWITCH = "enabled"
-
-
-def varying(all_settings: Iterable[Settings]) -> list[str]:
-    """The keys whose values are not the same in all of them, in order of appearance."""
-    all_settings = list(all_settings)
-    keys = dict.fromkeys(key for settings in all_settings for key in settings)
-    return [key for key in keys if len({repr(settings.get(key)) for settings in all_settings}) > 1]
 
 
 def labels(all_settings: Sequence[Settings]) -> list[tuple[str, ...]]:
