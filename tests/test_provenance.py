@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,90 @@ def test_gpus_are_named_as_far_as_they_may_be_used(
     assert all("MiB, driver 550.54.15" in gpu for gpu in found)
     tool.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'; exit 9\n")
     assert provenance.gpus() == []
+
+
+ADAPTER = """
+from dataclasses import dataclass
+from evalkit.model import ModelSettings
+from evalkit.types import FrameRequest
+from {shared} import helper
+
+@dataclass
+class Mine(ModelSettings):
+    def frames_wanted(self):
+        return FrameRequest("uniform", 4)
+
+    def build(self):
+        from .network import Network
+        return Network()
+"""
+
+
+def test_the_code_of_a_run_is_what_its_task_and_model_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package of somebody else's: siblings that an adapter imports count, lazily or not; other adapters do not."""
+    package = tmp_path / "theirmodels"
+    for folder in ("mine", "other", "shared"):
+        (package / folder).mkdir(parents=True)
+        (package / folder / "__init__.py").touch()
+    (package / "__init__.py").touch()
+    (package / "mine" / "settings.py").write_text(ADAPTER.format(shared="..shared.helpers"))
+    (package / "mine" / "network.py").write_text("import theirmodels.shared.layers\nclass Network: pass\n")
+    (package / "shared" / "helpers.py").write_text("def helper(): pass\n")
+    (package / "shared" / "layers.py").write_text("")
+    (package / "other" / "settings.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from theirmodels.mine.settings import Mine  # type: ignore[import-not-found]
+
+    def changed(file: Path) -> bool:
+        before = provenance.code(Mine())["source_sha256"]
+        file.write_text(file.read_text() + "\n# changed\n")
+        return provenance.code(Mine())["source_sha256"] != before
+
+    assert changed(package / "mine" / "settings.py") and changed(package / "mine" / "network.py")
+    assert changed(package / "shared" / "helpers.py") and changed(package / "shared" / "layers.py")
+    assert not changed(package / "other" / "settings.py")
+    assert "theirmodels.mine.network" not in sys.modules  # nothing is imported to find out
+
+
+def test_a_task_is_not_made_of_models_nor_of_other_tasks() -> None:
+    from evalkit.models.videoxl2.settings import VideoXL2
+    from evalkit.tasks.videomme import VideoMME
+
+    names = {file.name for file in provenance.own_files(VideoMME)}
+    assert {"videomme.py", "_subtitles.py", "_nested.py"} <= names and not names & {"mlvu.py", "settings.py"}
+    assert {"adapter.py", "dts.py", "qwen2.py"} <= {file.name for file in provenance.own_files(VideoXL2)}
+
+
+def test_keys_do_not_change_when_a_class_moves(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = toy_arguments(data, tmp_path / "r")
+    assert run_here([*arguments, "limit=2"]) == 0
+    monkeypatch.setattr(Constant, "__module__", "somewhere.else")
+    assert run_here([*arguments, "limit=2"]) == 0
+    only_run(tmp_path / "r")
+
+
+def test_a_finished_run_keeps_the_manifest_of_what_made_it(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same command on another copy, with nothing left to ask: the manifest must not name data that made nothing."""
+    assert run_here(toy_arguments(data, tmp_path / "r")) == 0
+    before = (only_run(tmp_path / "r") / "manifest.json").read_bytes()
+    config = (only_run(tmp_path / "r") / "config.yaml").read_bytes()
+    moved = shutil.copytree(data, tmp_path / "elsewhere")
+    assert run_here(toy_arguments(moved, tmp_path / "r")) == 0
+    assert (only_run(tmp_path / "r") / "manifest.json").read_bytes() == before
+    assert (only_run(tmp_path / "r") / "config.yaml").read_bytes() == config
+    shutil.copy(data / "videos" / "v3.mp4", moved / "videos" / "v0.mp4")
+    capsys.readouterr()
+    assert run_here(toy_arguments(moved, tmp_path / "r")) == 0
+    assert "was made with other videos (v0.mp4) than are here now" in capsys.readouterr().err
+    assert (only_run(tmp_path / "r") / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", "{", "[" * 100_000])
+def test_a_damaged_manifest_is_named(data: Path, tmp_path: Path, content: str) -> None:
+    arguments = toy_arguments(data, tmp_path / "r")
+    assert run_here([*arguments, "limit=2"]) == 0
+    (only_run(tmp_path / "r") / "manifest.json").write_text(content)
+    with pytest.raises(RunError, match=r"manifest\.json is damaged .* Restore it, remove it"):
+        run_here(arguments)

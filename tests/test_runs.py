@@ -3,16 +3,20 @@
 import errno
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evalkit.efficiency import efficiency
 from evalkit.errors import RunError
-from evalkit.runs import RunFolder, read_lines, read_records, run_key, slug, to_line
-from evalkit.types import Question, Record, Video, VideoQuestions
+from evalkit.runs import RunFolder, read_lines, read_records, read_run, run_key, slug, to_line
+from evalkit.types import Prefill, Question, Record, Video, VideoQuestions
 
 IDENTITY = {"task": {"name": "toy"}, "model": {"id": "m"}}
 
@@ -25,8 +29,6 @@ def record(question: str, score: float | None = 1.0, status: str = "ok", **more)
 
 
 def items(*questions: str) -> list[VideoQuestions]:
-    from pathlib import Path
-
     return [VideoQuestions(Video("v", Path("v.mp4")), tuple(Question(q, q) for q in questions))]
 
 
@@ -169,3 +171,89 @@ def test_slugs_are_safe_folder_names(name):
     assert "/" not in made
     assert made not in (".", "..")
     assert made.isascii()
+
+
+def prefill(id: str, video: str = "v", **more) -> Prefill:
+    return Prefill(id, video, {"indices": [0, 1], "times_s": [0.0, 1.0]}, seconds={"prefill": 1.0}, **more)
+
+
+def test_prefills_are_read_with_the_records_that_name_them(tmp_path):
+    with open_run(tmp_path) as run:
+        run.append(prefill("p1"))
+        run.append(record("a", prefill="p1"))
+        run.append(prefill("p1"))  # the same video again, after an interruption
+        run.append(prefill("p2"))
+        run.append(record("b", prefill="p1"))
+        run.append(record("c", prefill="p2"))
+        run.append(prefill("unused"))
+        run.settle(["c", "a", "b"])
+    stored = read_run(run.path)
+    assert [p.id for p in stored.passes] == ["p2", "p1", "p1"]
+    assert [(r.question, r.prefill) for r in stored.records] == [("c", "p2"), ("a", "p1"), ("b", "p1")]
+    told = efficiency(stored.records, stored.passes)
+    assert (told["prefills"], told["prefill_s"], told["questions"]) == (3, 3.0, 3)
+
+
+def test_a_record_does_not_grow_with_the_frames(tmp_path):
+    """15 questions on 2,048 frames: format 1 wrote the frame plan into each of them."""
+    plan = {"indices": list(range(0, 61440, 30)), "times_s": [i / 1.0 for i in range(2048)], "native_fps": 30.0}
+    with open_run(tmp_path) as run:
+        run.append(Prefill("p", "v", plan))
+        for n in range(15):
+            run.append(record(f"q{n}", prefill="p", prompt="x" * 300))
+    size = sum((run.path / name).stat().st_size for name in ("records.jsonl", "prefills.jsonl"))
+    before = 15 * (len(json.dumps({"sampling": plan})) + 700)
+    assert (run.path / "records.jsonl").stat().st_size < before / 20
+    assert size < before / 10
+
+
+def test_what_was_not_measured_is_absent(tmp_path):
+    line = to_line(record("a"))
+    assert not {"tokens", "seconds", "ttft", "kv_bytes_used", "flops", "details"} & set(json.loads(line))
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("[1]", "it is a list, not an object"),
+        ("null", "it is a NoneType, not an object"),
+        ('{"score": NaN}', "it holds NaN"),
+        ("[" * 100_000 + "]" * 100_000, "it is nested too deeply"),
+        ('{"question": 7}', "question is 7, not text"),
+        ('{"run": "r"}', "missing"),
+        (to_line(record("a")).replace('"ok"', '"fine"').strip(), "status is 'fine', not one of ok, failed, ungraded"),
+        (to_line(record("a")).replace('"score": 1.0', '"score": "1"').strip(), "score is '1', not a number"),
+        (to_line(record("a")).replace('"groups": {}', '"groups": {"k": "v"}').strip(), "not lists of texts by name"),
+    ],
+)
+def test_a_line_of_another_shape_is_named_and_the_others_are_read(tmp_path, line, why):
+    with open_run(tmp_path) as run:
+        for q in "abc":
+            run.append(record(q))
+    path = run.path / "records.jsonl"
+    lines = path.read_text().split("\n")
+    path.write_text("\n".join([lines[0], line, *lines[2:]]))
+    with pytest.raises(RunError, match=r"records.jsonl, line 2 is not a record") as raised:
+        read_records(run.path)
+    assert why in str(raised.value)
+    stored = read_run(run.path)
+    assert [r.question for r in stored.records] == ["a", "c"]
+    assert len(stored.problems) == 1 and "line 2" in stored.problems[0]
+
+
+def test_half_a_surrogate_pair_survives_the_disk(tmp_path):
+    with open_run(tmp_path) as run:
+        run.append(record("a", note="x\ud83dy"))
+    (read,) = read_records(run.path)
+    assert read.note == "x\ufffdy" and read.reply == record("a").reply
+
+
+def test_a_folder_that_is_moved_during_a_run_loses_no_answer(tmp_path):
+    with pytest.raises(RunError, match=r"was renamed or removed .* All 2 answers") as raised, open_run(tmp_path) as run:
+        run.append(prefill("p"))
+        run.append(record("a", prefill="p"))
+        run.path.rename(tmp_path / "elsewhere")
+        run.append(record("b", prefill="p"))
+    rescued = re.search(r"answers are in (\S+)\. Put", str(raised.value))[1]
+    assert [r.question for r in read_run(Path(rescued)).records] == ["a", "b"]
+    shutil.rmtree(rescued)

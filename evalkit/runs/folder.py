@@ -145,10 +145,9 @@ class RunFolder:
 
     def __exit__(self, *exc: object) -> None:
         try:
-            if self.path.is_dir():
-                with writing(self.path):
-                    self._records.close()
-                    self._prefills.close()
+            with writing(self.path):
+                self._records.close()
+                self._prefills.close()
         finally:
             self._lock.release()
 
