@@ -110,10 +110,16 @@ def _read(keys: tuple[str, ...], reply: str) -> Mapping[str, float] | None:
     return read_scores(reply, keys, low=0, high=5)
 
 
+def _names_none(keys: tuple[str, ...], reply: str) -> bool:
+    """Whether a reply that is not empty holds none of the scores' names."""
+    return bool(reply.strip()) and not any(key in reply for key in keys)
+
+
 @dataclass(frozen=True)
 class Generation:
-    """Sub-scene captions for accuracy and relevance, summaries for completeness and reliability, each from 1 to 5; the
-    score is the sum of the two. A judgement that cannot be read counts as 0, as in calculate.py."""
+    """Sub-scene captions are graded for accuracy and relevance, summaries for completeness and reliability, each from 1
+    to 5; the score is the sum of the two. A judge's reply that names neither score counts as 0, as in calculate.py,
+    which crashes at a score that is not a number."""
 
     judge: Judge | None = None
 
@@ -127,6 +133,6 @@ class Generation:
     def judged(self, question: Question) -> Judged:
         if question.groups["task"] == ("sub_scene",):
             keys = ("score_accuracy", "score_relevance")
-            return Judged(sub_scene_messages, partial(_read, keys), keys, self.judge)
+            return Judged(sub_scene_messages, partial(_read, keys), keys, self.judge, zero=partial(_names_none, keys))
         keys = ("score_completeness", "score_reliability")
-        return Judged(summary_messages, partial(_read, keys), keys, self.judge)
+        return Judged(summary_messages, partial(_read, keys), keys, self.judge, zero=partial(_names_none, keys))

@@ -7,8 +7,8 @@ grader=Span("lmms_eval")
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from evalkit.errors import EvalkitError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # a judge brings an HTTP client, which only judged tasks need
     from evalkit.scoring.judge import Judge, Messages
 
 LETTERS = "ABCDEFGHIJ"
+_KEPT_CHARS = 2000
+"""Of a judge's reply that cannot be read, in the note of the grade."""
 
 Invalid = Literal["wrong", "excluded", "excluded_if_empty", "random", "random_wrong"]
 
@@ -43,13 +45,17 @@ class JudgedGrader(Grader, Protocol):
         ...
 
 
+def parallel(grader: Grader) -> int:
+    """How many threads may call `grade` at once to save time: the `workers` of its judge; 1 where it asks none."""
+    return grader.judge.settings.workers if isinstance(grader, JudgedGrader) and grader.judge is not None else 1
+
+
 def ask_ahead(grader: Grader, answers: Iterable[tuple[Question, str]]) -> None:
-    """Have the judge answer everything, several requests at a time, so that grading finds it at hand. Where that
-    fails, the grades say so."""
+    """Have a judge grade everything, several replies at a time, so that its cache holds what grading asks for next."""
     if isinstance(grader, JudgedGrader) and grader.judge is not None:
-        chats = [chat for question, reply in answers for chat in grader.chats(question, reply)]
-        with suppress(EvalkitError):
-            grader.judge.ask_many(chats)
+        with ThreadPool(parallel(grader)) as pool:  # not an executor, which waits for requests under way on Ctrl-C
+            for _ in pool.imap_unordered(lambda answer: grader.grade(*answer), answers):
+                pass
 
 
 @dataclass(frozen=True)
@@ -168,13 +174,21 @@ def gold_problem(grader: Grader, question: Question) -> str:
     return ""
 
 
+def _never(reply: str) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Judged:
-    """Open answers, by a judge model.
+    """Open replies, graded by a judge model. `grade` may be called from several threads at once.
 
-    `messages` (question, reply) is the chat that asks for a judgement; `read` gives the named scores of the judge's
-    reply, or None where it cannot be read, which counts as 0 and as invalid. `score` is the sum of those in `total`, in
-    the judge's own scale. Without a judge the answer stays ungraded, with a note: rescore the run once there is one.
+    `messages`: (question, reply) -> the chat that asks for a judgement.
+    `read`: the judge's reply -> its named scores, or None where it cannot be read.
+    `total`: the scores whose sum is the grade's `score`, in the judge's own scale.
+    `zero`: whether the published scorer counts a judge's reply that `read` cannot read as 0. The grade is then 0 and
+    invalid. Any other reply that cannot be read is asked for once more, and after that leaves the question ungraded.
+
+    Without a judge a question stays ungraded, with a note: rescore the run once there is one.
     """
 
     messages: Callable[[Question, str], Messages]
@@ -182,9 +196,10 @@ class Judged:
     total: tuple[str, ...]
     judge: Judge | None = None
     reasoning: bool = True
+    zero: Callable[[str], bool] = _never
 
     def chat(self, question: Question, reply: str) -> tuple[Messages, tuple[str, ...]]:
-        """What the judge is asked, and what the pre-pass did."""
+        """What the judge is asked, and what was removed from the reply before (see `strip_reasoning`)."""
         answer = strip_reasoning(reply) if self.reasoning else Answer(reply)
         return self.messages(question, answer.text), answer.steps
 
@@ -192,17 +207,19 @@ class Judged:
         return [self.chat(question, reply)[0]]
 
     def grade(self, question: Question, reply: str) -> Grade:
-        """Where the judge cannot be asked the answer waits: the same command, or rescoring, grades it later."""
+        """Where the judge cannot be asked, the question stays ungraded: the same command, or rescoring, grades it."""
         if self.judge is None:
             return Grade(None, note="not judged: no judge is set", graded=False)
         messages, steps = self.chat(question, reply)
         try:
-            judgement = self.judge.ask(messages)
+            judgement = self.judge.ask(messages, lambda text: self.read(text) is not None or self.zero(text))
         except EvalkitError as error:
             return Grade(None, note=f"not judged: {error}", graded=False)
         scores = self.read(judgement)
         if scores is None:
-            notes = (*steps, f"the judge's reply cannot be read: {judgement[:200]!r}")
-            return Grade(0.0, None, "judge: none", False, dict.fromkeys(self.total, 0.0), "; ".join(notes))
+            note = "; ".join((*steps, f"the judge's reply cannot be read: {judgement[:_KEPT_CHARS]!r}"))
+            if self.zero(judgement):
+                return Grade(0.0, None, "judge: none", False, dict.fromkeys(self.total, 0.0), note)
+            return Grade(None, None, "judge: none", False, note=f"not judged: {note}", graded=False)
         total = sum(scores[name] for name in self.total)
         return Grade(total, f"{total:g}", "judge: scores", True, dict(scores), "; ".join(steps))

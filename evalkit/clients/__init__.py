@@ -1,0 +1,1 @@
+"""Clients of services that a run asks over the network."""
