@@ -142,8 +142,10 @@ def test_a_broken_connection_costs_this_request_alone(endpoint: Endpoint, make: 
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(401, EndpointRefused), (403, EndpointRefused), (404, EndpointRefused), (301, EndpointRefused)]
-    + [(400, EndpointError), (413, EndpointError), (418, EndpointError)],
+    [
+        *((status, EndpointRefused) for status in (301, 401, 403, 404)),
+        *((status, EndpointError) for status in (400, 413, 418)),
+    ],
 )
 def test_what_will_not_pass_is_not_tried_again(endpoint: Endpoint, make: Make, status: int, error: type) -> None:
     endpoint.script = [(status, b"no such model", {"Location": "http://127.0.0.1:9/"})]
@@ -239,8 +241,10 @@ def test_a_key_that_no_header_can_hold(make: Make, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     "name",
-    [KEY, "sk_live_0123", "hf_abcDEF012", "gsk_a1b2c3", "AIzaSyA1b2c3", "0123456789abcdef", "a b", "KEY=abc"]
-    + ["deadbeef0123456789abcdef01234567", "AKIA0123456789ABCDEFGH"],
+    [
+        *(KEY, "sk_live_0123", "hf_abcDEF012", "gsk_a1b2c3", "AIzaSyA1b2c3", "0123456789abcdef", "a b", "KEY=abc"),
+        *("deadbeef0123456789abcdef01234567", "AKIA0123456789ABCDEFGH"),
+    ],
 )
 def test_a_key_in_place_of_its_variable_is_refused_and_not_repeated(name: str) -> None:
     with pytest.raises(ConfigError, match=r"model\.api_key_env must be the name of an environment variable") as caught:

@@ -1,15 +1,14 @@
-"""The judge against a real HTTP server on this machine that can misbehave in every way it is asked to."""
+"""The judge against a real HTTP server on this machine: cache, limits, replies that cannot be read; and its graders."""
 
 from __future__ import annotations
 
-import json
+import copy
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,80 +16,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evalkit.clients.chat import CallLimitReached, EndpointError, EndpointRefused
 from evalkit.errors import ConfigError, RunError
-from evalkit.scoring.grade import Choice, Judged, ask_ahead
-from evalkit.scoring.judge import Judge, JudgeError, JudgeSettings
+from evalkit.scoring.grade import Choice, Judged, ask_ahead, parallel
+from evalkit.scoring.judge import Judge, JudgeSettings
 from evalkit.scoring.judge_replies import ScoreCard, read_score_card, read_scores
+from evalkit.tasks._judge import JudgeConfig
 from evalkit.types import Question
-from tests.helpers import ROOT
+from tests.clients.endpoint import Endpoint, completion, serving
+from tests.helpers import ROOT, run_command
 
 KEY = "sk-very-secret-0123456789"
-
-
-def completion(text: str | None) -> bytes:
-    return json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]}).encode()
-
-
-class Endpoint(ThreadingHTTPServer):
-    """Answers each request by the next of `script` (status, body, headers), the last for ever; keeps what was asked."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script: list[tuple[int, bytes, dict[str, str]]] = []
-        self.requests: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-        self.delay_s = 0.0
-        self.drip = False
-        self.lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that gives up is part of these tests."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Endpoint
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            self.server.requests.append({"path": self.path, **body})
-            self.server.keys.append(self.headers.get("Authorization"))
-            script = self.server.script
-            status, reply, headers = script.pop(0) if len(script) > 1 else script[0]
-        time.sleep(self.server.delay_s)
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(reply)))
-        self.end_headers()
-        if self.server.drip:
-            for byte in reply:
-                self.wfile.write(bytes([byte]))
-                self.wfile.flush()
-                time.sleep(0.02)
-        else:
-            self.wfile.write(reply)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
 
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = Endpoint()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving() as server:
+        yield server
 
 
 Make = Callable[..., Judge]
@@ -99,10 +42,7 @@ Make = Callable[..., Judge]
 @pytest.fixture
 def make(endpoint: Endpoint, tmp_path: Path) -> Make:
     def judge(**settings: Any) -> Judge:
-        waits: list[float] = []
-        made = Judge(JudgeSettings(endpoint.url, "judge-7b", **settings), tmp_path / "cache", waits.append)
-        made.waits = waits  # type: ignore[attr-defined]
-        return made
+        return Judge(JudgeSettings(endpoint.url, "judge-7b", **settings), tmp_path / "cache", lambda seconds: None)
 
     return judge
 
@@ -133,42 +73,9 @@ def test_request_and_cache(endpoint: Endpoint, make: Make) -> None:
     assert len(endpoint.requests) == 3
 
 
-@pytest.mark.parametrize(
-    "failure",
-    [
-        (429, b"slow down", {"Retry-After": "7"}),
-        (500, b"<html>oops</html>", {}),
-        (503, b"", {}),
-        (200, b"\x00\xff garbage", {}),
-        (200, b'{"choices": []}', {}),
-        (200, b'{"choices": [{"message": {"content": [1, 2]}}]}', {}),
-        (200, b"[" * 100_000, {}),
-        (200, b"null", {}),
-    ],
-    ids=lambda failure: f"{failure[0]} {failure[1][:12]!r}",
-)
-def test_what_may_pass_is_tried_again(endpoint: Endpoint, make: Make, failure: tuple) -> None:
-    endpoint.script = [failure, failure, (200, completion("4"), {})]
-    judge = make()
-    assert judge.ask(chat()) == "4"
-    waits = judge.waits  # type: ignore[attr-defined]
-    assert judge.calls == 3 and len(waits) == 2
-    if failure[2]:
-        assert waits == [7, 7]
-    else:
-        assert 0.5 <= waits[0] <= 1 and 1 <= waits[1] <= 2
-
-
-def test_retry_after_may_be_a_date(endpoint: Endpoint, make: Make) -> None:
-    endpoint.script = [(429, b"", {"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}), (200, completion("4"), {})]
-    judge = make()
-    assert judge.ask(chat()) == "4"
-    assert judge.waits == [120]  # type: ignore[attr-defined]
-
-
-def test_it_gives_up_and_keeps_nothing_false(endpoint: Endpoint, make: Make, tmp_path: Path) -> None:
+def test_a_failure_keeps_nothing_false(endpoint: Endpoint, make: Make, tmp_path: Path) -> None:
     endpoint.script = [(500, b"oops", {})]
-    with pytest.raises(JudgeError, match=r"did not answer in 3 attempts: HTTP 500: oops"):
+    with pytest.raises(EndpointError, match=r"The judge judge-7b at .* did not answer in 3 attempts: HTTP 500: oops"):
         make(retries=2).ask(chat())
     assert len(endpoint.requests) == 3
     assert not list(tmp_path.rglob("*.json"))
@@ -176,59 +83,52 @@ def test_it_gives_up_and_keeps_nothing_false(endpoint: Endpoint, make: Make, tmp
     assert make().ask(chat()) == "5"
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 301])
-def test_what_will_not_pass_is_not_tried_again(endpoint: Endpoint, make: Make, status: int) -> None:
-    endpoint.script = [(status, b"no such model", {"Location": "http://127.0.0.1:9/"})]
-    with pytest.raises(JudgeError, match=f"HTTP {status}: no such model.*judge.base_url, judge.model"):
-        make().ask(chat())
-    assert len(endpoint.requests) == 1
-
-
-def test_slow_and_dripping_servers_time_out(endpoint: Endpoint, make: Make) -> None:
-    endpoint.script = [(200, completion("4"), {})]
-    endpoint.delay_s = 1.5
-    with pytest.raises(JudgeError, match=r"no reply within 0\.2 s"):
-        make(timeout_s=0.2, retries=0).ask(chat())
-    endpoint.delay_s, endpoint.drip = 0, True
-    with pytest.raises(JudgeError, match=r"did not end in time|no reply within"):
-        make(timeout_s=0.3, retries=0).ask(chat())
-
-
-def test_no_server(tmp_path: Path) -> None:
-    judge = Judge(JudgeSettings("http://127.0.0.1:9/v1", "m", retries=1), tmp_path, sleep=lambda s: None)
-    with pytest.raises(JudgeError, match=r"did not answer in 2 attempts: ConnectError"):
-        judge.ask(chat())
-
-
-def test_key_comes_from_the_named_variable_and_goes_nowhere_else(
-    endpoint: Endpoint, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(0)
-    with pytest.raises(JudgeError, match="set the environment variable JUDGE_KEY"):
-        make(api_key_env="JUDGE_KEY").ask(chat())
+def test_no_file_holds_the_key(endpoint: Endpoint, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUDGE_KEY", KEY)
-    endpoint.script = [(200, completion("4"), {})]
+    endpoint.script = [(200, completion(f"4, by {KEY}"), {})]
     judge = make(api_key_env="JUDGE_KEY")
-    judge.ask(chat())
-    assert endpoint.keys == [f"Bearer {KEY}"]
-    for status in (401, 500):
-        endpoint.script = [(status, f"Incorrect API key provided: {KEY}".encode(), {})]
-        with pytest.raises(JudgeError, match="<api key>") as caught:
-            make(api_key_env="JUDGE_KEY", retries=0).ask(chat(str(status)))
-        assert KEY not in str(caught.value)
-    assert KEY not in repr(judge) and KEY not in caplog.text
-    assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY in path.read_text()]
+    assert judge.ask(chat()) == "4, by <api key>"
+    assert endpoint.keys == [f"Bearer {KEY}"] and KEY not in repr(judge)
+    files = [path.read_text() for path in tmp_path.rglob("*.json")]
+    assert len(files) == 1 and KEY not in files[0]
 
 
-def test_cap_on_calls_keeps_what_was_judged(endpoint: Endpoint, make: Make) -> None:
+def test_a_key_in_place_of_its_variable_is_refused_and_written_nowhere(tmp_path: Path) -> None:
+    named = [
+        "task=mlvu",
+        "task.split=dev_generation",
+        "model=videoxl2_mini",
+        "source=mini",
+        f"results={tmp_path / 'r'}",
+    ]
+    judge = ["task.judge.base_url=http://127.0.0.1:9/v1", "task.judge.model=j", f"task.judge.api_key_env={KEY}"]
+    done = run_command(*named, *judge, env={"EVALKIT_CACHE": str(tmp_path / "cache")})
+    assert done.returncode == 1 and "judge.api_key_env must be the name of an environment variable" in done.stderr
+    assert KEY not in done.stderr + done.stdout
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY in path.read_text(errors="replace")]
+
+
+def ask_all(judge: Judge, chats: list[list[dict[str, str]]], threads: int = 8) -> list[str]:
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(judge.ask, chats))
+
+
+def test_limit_of_calls_keeps_what_was_judged(endpoint: Endpoint, make: Make) -> None:
     endpoint.script = [(200, completion("4"), {})]
     chats = [chat(f"question {i}") for i in range(10)]
-    with pytest.raises(JudgeError, match=r"asked 4 times, which is judge\.max_calls"):
-        make(max_calls=4, workers=1).ask_many(chats)
+    with pytest.raises(CallLimitReached, match=r"asked 4 times, which is judge\.max_calls"):
+        ask_all(make(max_calls=4), chats)
     judge = make()
     assert judge.count(chats) == (4, 6)
-    assert judge.ask_many(chats) == ["4"] * 10
+    assert ask_all(judge, chats) == ["4"] * 10
     assert (judge.calls, len(endpoint.requests)) == (6, 10)
+
+
+def test_equal_requests_of_several_threads_are_sent_once(endpoint: Endpoint, make: Make) -> None:
+    endpoint.delay_s = 0.1
+    judge = make()
+    assert ask_all(judge, [chat(str(i % 2)) for i in range(16)]) == ["yes"] * 16
+    assert len(endpoint.requests) == 2
 
 
 def test_count_asks_nothing_and_counts_equal_requests_once(endpoint: Endpoint, make: Make) -> None:
@@ -236,24 +136,14 @@ def test_count_asks_nothing_and_counts_equal_requests_once(endpoint: Endpoint, m
     assert endpoint.requests == []
 
 
-def test_many_are_asked_at_once_and_stay_in_order(endpoint: Endpoint, make: Make) -> None:
-    endpoint.script = [(200, completion("4"), {})]
-    endpoint.delay_s = 0.2
-    start = time.monotonic()
-    judge = make(workers=8)
-    judge.ask_many([chat(str(i)) for i in range(16)])
-    assert time.monotonic() - start < 2.4  # one after another: 3.2 s
-    for i in range(16):
-        entry = json.loads(judge._path(judge._body(chat(str(i)))).read_text())
-        assert entry["request"]["messages"] == chat(str(i))
-
-
 def test_ctrl_c_does_not_wait_for_requests_under_way(endpoint: Endpoint, tmp_path: Path) -> None:
     endpoint.script, endpoint.delay_s = [(200, completion("4"), {})], 30.0
     program = (
-        "from pathlib import Path\nfrom evalkit.scoring.judge import Judge, JudgeSettings\n"
+        "from pathlib import Path\nfrom evalkit.scoring.grade import Judged, ask_ahead\n"
+        "from evalkit.scoring.judge import Judge, JudgeSettings\nfrom evalkit.types import Question\n"
         f"judge = Judge(JudgeSettings({endpoint.url!r}, 'm'), Path({str(tmp_path)!r}))\n"
-        "judge.ask_many([[{'role': 'user', 'content': str(i)}] for i in range(20)])\n"
+        "grader = Judged(lambda q, reply: [{'role': 'user', 'content': reply}], lambda text: {}, (), judge)\n"
+        "ask_ahead(grader, [(Question('q', '?'), str(i)) for i in range(20)])\n"
     )
     asking = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 20
@@ -264,14 +154,16 @@ def test_ctrl_c_does_not_wait_for_requests_under_way(endpoint: Endpoint, tmp_pat
     assert "KeyboardInterrupt" in said and asking.returncode != 0
 
 
-def test_damaged_cache_is_named(endpoint: Endpoint, make: Make) -> None:
+@pytest.mark.parametrize("damage", [b'{"reply": ', b'{"reply": 4}', b"[]", b"", b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_cache_entry_is_dropped(endpoint: Endpoint, make: Make, damage: bytes) -> None:
     judge = make()
     path = judge._path(judge._body(chat()))
     path.parent.mkdir(parents=True)
-    for damage in ('{"reply": ', '{"reply": 4}', "[]"):
-        path.write_text(damage)
-        with pytest.raises(RunError, match="is damaged: delete it"):
-            judge.ask(chat())
+    path.write_bytes(damage)
+    assert judge.count([chat()]) == (0, 1)
+    path.write_bytes(damage)
+    assert judge.ask(chat()) == "yes"
+    assert judge.count([chat()]) == (1, 0)
 
 
 def test_cache_that_cannot_be_written(endpoint: Endpoint, tmp_path: Path) -> None:
@@ -284,17 +176,26 @@ def test_cache_that_cannot_be_written(endpoint: Endpoint, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"base_url": "localhost:8000", "model": "m"}, "is no URL"),
-        ({"base_url": "http://user:pass@host/v1", "model": "m"}, "must not hold credentials"),
-        ({"base_url": "http://host/v1?key=abc", "model": "m"}, "must not hold credentials"),
-        ({"base_url": "http://host/v1", "model": ""}, "judge.model is empty"),
-        ({"base_url": "http://host/v1", "model": "m", "max_calls": -1}, "must not be negative"),
+        ({"base_url": "localhost:8000", "model": "m"}, r"judge\.base_url.* is not a URL"),
+        ({"base_url": "http://host/v1", "model": ""}, r"judge\.model is empty"),
+        ({"model": "m"}, r"judge\.model is set without judge\.base_url"),
+        ({"workers": 0}, r"judge\.workers=0"),
+        ({"api_key_env": KEY}, r"judge\.api_key_env must be the name"),
     ],
 )
 def test_settings_are_checked(settings: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         JudgeSettings(**settings)
-    assert "pass@" not in str(caught.value) and "abc" not in str(caught.value)
+    assert KEY not in str(caught.value)
+
+
+def test_a_task_has_one_judge_with_one_limit() -> None:
+    settings = JudgeConfig("http://127.0.0.1:9/v1", "m")
+    assert settings.judge() is settings.judge() is not None
+    assert JudgeConfig("http://127.0.0.1:9/v1", "m").judge() is not settings.judge(), "another run counts anew"
+    there = copy.copy(settings)
+    assert there == settings and there.judge() is not settings.judge()
+    assert JudgeConfig().judge() is None
 
 
 # Reading replies -----------------------------------------------------------------------------------------------------
@@ -382,36 +283,90 @@ def test_megabytes_of_judge_reply(reply: str) -> None:
 
 # The grader ----------------------------------------------------------------------------------------------------------
 
+READABLE = "{'score_accuracy': 3, 'score_relevance': 5}"
+QUESTION = Question("1", "What happens?", gold="a dog barks")
 
-def judged(judge: Judge | None) -> Judged:
+
+def judged(judge: Judge | None, **more: Any) -> Judged:
     return Judged(
         messages=lambda question, reply: chat(f"{question.gold} | {reply}"),
         read=lambda reply: read_scores(reply, SSC, 1, 5),
         total=SSC,
         judge=judge,
+        **more,
     )
 
 
 def test_grader(endpoint: Endpoint, make: Make) -> None:
-    question = Question("1", "What happens?", gold="a dog barks")
-    endpoint.script = [
-        (200, completion("{'score_accuracy': 3, 'score_relevance': 5}"), {}),
-        (200, completion("well"), {}),
-    ]
-    grader = judged(make())
-    grade = grader.grade(question, "<think>hm</think>A dog.")
+    endpoint.script = [(200, completion(READABLE), {})]
+    grade = judged(make()).grade(QUESTION, "<think>hm</think>A dog.")
     assert endpoint.requests[0]["messages"][1]["content"] == "a dog barks | A dog."
     assert (grade.score, grade.valid, dict(grade.values)) == (8, True, {"score_accuracy": 3, "score_relevance": 5})
     assert grade.note == "dropped <think>"
-    unread = grader.grade(question, "A cat.")
-    assert (unread.score, unread.valid) == (0, False) and "cannot be read: 'well'" in unread.note
-    assert judged(None).grade(question, "A dog.").score is None
+    assert judged(None).grade(QUESTION, "A dog.").score is None
 
 
-def test_asked_ahead_an_answer_is_judged_once(endpoint: Endpoint, make: Make) -> None:
+UNREADABLE = [
+    None,
+    "",
+    "well",
+    "{'score_accuracy': nan, 'score_relevance': 4}",
+    "{'score_accuracy': 7, 'score_relevance': 4}",
+]
+
+
+@pytest.mark.parametrize("reply", UNREADABLE)
+def test_a_reply_that_cannot_be_read_is_asked_for_once_more(endpoint: Endpoint, make: Make, reply: str | None) -> None:
+    endpoint.script = [(200, completion(reply), {}), (200, completion(READABLE), {})]
+    grader = judged(make())
+    assert grader.grade(QUESTION, "A cat.").score == 8
+    assert judged(make()).grade(QUESTION, "A cat.").score == 8
+    assert len(endpoint.requests) == 2, "the readable reply is the one that is cached"
+
+
+@pytest.mark.parametrize("reply", UNREADABLE)
+def test_after_the_second_the_question_stays_ungraded(endpoint: Endpoint, make: Make, reply: str | None) -> None:
+    endpoint.script = [(200, completion("first words"), {}), (200, completion(reply), {})]
+    grader = judged(make())
+    for _ in range(2):
+        grade = grader.grade(QUESTION, "A cat.")
+        assert (grade.score, grade.graded, grade.valid, dict(grade.values)) == (None, False, False, {})
+        assert grade.note == f"not judged: the judge's reply cannot be read: {reply or ''!r}"
+    assert len(endpoint.requests) == 2
+    endpoint.script = [(200, completion(READABLE), {})]
+    assert judged(make()).grade(QUESTION, "A cat.").score == 8, "a later run asks again"
+
+
+def test_where_the_published_scorer_says_0_it_is_0(endpoint: Endpoint, make: Make) -> None:
+    endpoint.script = [(200, completion("no scores"), {})]
+    grader = judged(make(), zero=lambda text: text == "no scores")
+    grade = grader.grade(QUESTION, "A cat.")
+    assert (grade.score, grade.graded, grade.valid) == (0, True, False) and "'no scores'" in grade.note
+    assert dict(grade.values) == {"score_accuracy": 0, "score_relevance": 0}
+    assert len(endpoint.requests) == 1
+
+
+def test_many_threads_grade_at_once(endpoint: Endpoint, make: Make) -> None:
+    endpoint.script, endpoint.delay_s = [(200, completion(READABLE), {})], 0.05
+    grader = judged(make(workers=6))
+    assert (parallel(grader), parallel(judged(None)), parallel(Choice("lmms_eval"))) == (6, 1, 1)
+    with ThreadPoolExecutor(parallel(grader)) as pool:
+        grades = list(pool.map(lambda i: grader.grade(QUESTION, f"reply {i}"), range(24)))
+    assert [grade.score for grade in grades] == [8] * 24
+    assert endpoint.most_at_once >= 3 and len(endpoint.requests) == 24
+
+
+def test_a_reply_cut_inside_a_character_is_judged(endpoint: Endpoint, make: Make) -> None:
+    endpoint.script = [(200, completion(READABLE), {})]
+    assert judged(make()).grade(QUESTION, "A dog \ud83d").score == 8
+    assert endpoint.requests[0]["messages"][1]["content"] == "a dog barks | A dog ?"
+
+
+def test_asked_ahead_a_reply_is_judged_once(endpoint: Endpoint, make: Make) -> None:
     endpoint.script = [(200, completion('{"score": 4}'), {})]
     judge = make(workers=4)
-    grader, answers = judged(judge), [(Question(str(i), f"Which {i}?", gold="x"), f"reply {i}") for i in range(6)]
+    grader = Judged(lambda question, reply: chat(reply), lambda text: read_scores(text, ("score",)), ("score",), judge)
+    answers = [(Question(str(i), f"Which {i}?", gold="x"), f"reply {i}") for i in range(6)]
     ask_ahead(grader, answers)
     assert len(endpoint.requests) == 6
     assert all(grader.grade(question, reply).graded for question, reply in answers)
@@ -420,10 +375,17 @@ def test_asked_ahead_an_answer_is_judged_once(endpoint: Endpoint, make: Make) ->
 
 def test_what_cannot_be_asked_ahead_is_told_by_the_grade(endpoint: Endpoint, make: Make) -> None:
     endpoint.script = [(401, b"no", {})]
-    grader, question = judged(make()), Question("1", "Which?", gold="x")
-    ask_ahead(grader, [(question, "this")])
-    grade = grader.grade(question, "this")
+    grader = judged(make())
+    ask_ahead(grader, [(QUESTION, f"this {i}") for i in range(20)])
+    asked = len(endpoint.requests)
+    grade = grader.grade(QUESTION, "this 3")
     assert not grade.graded and "refuses: HTTP 401" in grade.note
-    ask_ahead(judged(None), [(question, "this")])
-    ask_ahead(Choice("lmms_eval"), [(question, "this")])
-    assert len(endpoint.requests) == 1
+    ask_ahead(judged(None), [(QUESTION, "this")])
+    ask_ahead(Choice("lmms_eval"), [(QUESTION, "this")])
+    assert asked == len(endpoint.requests) <= 8, "a wrong key is told once, not with each reply"
+
+
+def test_a_refusal_raises_its_own_error(endpoint: Endpoint, make: Make) -> None:
+    endpoint.script = [(403, b"no", {})]
+    with pytest.raises(EndpointRefused, match=r"Check judge\.base_url, judge\.model and judge\.api_key_env"):
+        make().ask(chat())

@@ -491,15 +491,28 @@ def test_the_judge_is_asked_in_the_official_words(root: Path, endpoint: Endpoint
     assert "respondent\u2019s answer to the question" in caption[0]["content"]
 
 
-def test_a_judgement_that_cannot_be_read_counts_as_nothing_and_is_shown(root: Path, endpoint: Endpoint) -> None:
-    endpoint.replies["score_accuracy"] = "I would rather not score_accuracy: n/a, score_relevance"
+@pytest.mark.parametrize("said", ["", "score_accuracy: n/a, score_relevance: 4", "score_accuracy: 3"])
+def test_a_judgement_that_cannot_be_read_leaves_the_question_ungraded(
+    root: Path, endpoint: Endpoint, said: str
+) -> None:
+    endpoint.replies["score_accuracy"] = said
+    task = mini(root, split="dev_generation", judge=judged(endpoint))
+    records = answer(task, lambda q: "hm")
+    (bad,) = (record for record in records if not record.valid)
+    assert (bad.status, bad.score) == ("ungraded", None) and f"cannot be read: {said!r}" in bad.note
+    assert len(endpoint.chats) == 3, "it was asked for once more"
+
+
+def test_a_judgement_without_scores_counts_as_0_as_in_the_official_script(root: Path, endpoint: Endpoint) -> None:
+    endpoint.replies["score_accuracy"] = "I would rather not."
     task = mini(root, split="dev_generation", judge=judged(endpoint))
     records = answer(task, lambda q: "hm")
     scores = task.summarize(records)
     assert scores.headline.value == pytest.approx((0 + 6) / 2)
     assert scores.n_invalid == 1
     (bad,) = (record for record in records if not record.valid)
-    assert "cannot be read" in bad.note
+    assert "cannot be read: 'I would rather not.'" in bad.note
+    assert len(endpoint.chats) == 2
 
 
 def test_the_same_answer_is_judged_once(root: Path, endpoint: Endpoint) -> None:
@@ -550,5 +563,5 @@ def test_the_judge_in_the_configuration(endpoint: Endpoint) -> None:
         instantiate({**node, "judge": {"modle": "j"}}, "task")
     with pytest.raises(ConfigError, match=r"judge\.model is set without judge\.base_url"):
         instantiate({**node, "judge": {"model": "j"}}, "task")
-    with pytest.raises(ConfigError, match="is no URL"):
+    with pytest.raises(ConfigError, match="is not a URL"):
         instantiate({**node, "judge": {"base_url": "localhost", "model": "j"}}, "task")
