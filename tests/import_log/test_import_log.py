@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ from tests.foreign_logs import (
     videomme_log,
     xlsx,
 )
-from tests.helpers import only_run, run_command
+from tests.helpers import only_run, run_command, stable
 from tests.replay import REPLAY, SETTINGS, needs_replay
 
 
@@ -200,11 +201,13 @@ def test_mistakes(settings, words, tmp_path):
     file = jsonl(tmp_path / "x.jsonl", [{"question_id": "001-1", "reply": "A"}])
     with pytest.raises(ConfigError, match=words):
         run(file, tmp_path / "r", *arguments("videomme"), *settings)
+    with pytest.raises(ConfigError, match=r"source\.root is a setting of source=local: add source=local"):
+        run(file, tmp_path / "r", "task=videomme", "source.root=/data", "tracker=csv")
     with pytest.raises(ConfigError, match="name a file"):
         import_log(Arguments([], ["task=videomme"], [CONFIGS]))
 
 
-def test_twelve_thousand_answers_take_under_twenty_seconds(tmp_path):
+def test_twelve_thousand_answers_take_under_twelve_seconds(tmp_path):
     """The time of import and scoring, with clusters to resample, as LVBench's videos are."""
     data = tmp_path / "data"
     data.mkdir()
@@ -232,10 +235,10 @@ def test_twelve_thousand_answers_take_under_twenty_seconds(tmp_path):
         for qa in video["qa"]
     ]
     log = jsonl(tmp_path / "log.jsonl.gz", rows)
-    started = time.monotonic()
+    started = time.process_time()
     named = ["task=lvbench", "source=local", f"source.root={data}", "tracker=csv", "task.allow_missing=true"]
     records = read_records(run(log, tmp_path / "r", *named))
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 12
     assert len(records) == 12000
     assert sum(r.score for r in records) == 3000
 
@@ -250,3 +253,30 @@ def test_half_a_log_is_below_coverage(tmp_path):
     assert done.returncode == 3
     assert "below coverage: 50.0%" in done.stderr
     assert run_command(*named, "min_coverage=0.4", module="evalkit.import_log").returncode == 0
+
+
+def test_the_order_of_the_files_changes_nothing(tmp_path):
+    rows = videomme_log(pairs("videomme"))
+    files = [jsonl(tmp_path / f"{name}.jsonl", rows[i::3]) for i, name in enumerate(["b", "c", "a"])]
+    runs = [run(order, tmp_path / str(i), *arguments("videomme")) for i, order in enumerate((files, files[::-1], files[1:] + files[:1]))]
+    assert len({folder.relative_to(folder.parents[2]) for folder in runs}) == 1
+    assert runs[0].parent.name == "a"
+    assert len({json.dumps(stable(folder / "records.jsonl")) for folder in runs}) == 1
+
+
+def test_the_prompts_of_a_log_are_kept(tmp_path):
+    """As lmms-eval has them (a request's first argument, in two forms), and as a column."""
+    asked = pairs("videomme")
+    rows = videomme_log(asked)
+    forms = [
+        lambda i: {"arguments": [[f"prompt {i}", {"max_new_tokens": 16}, i]]},
+        lambda i: {"arguments": {"gen_args_0": {"arg_0": f"prompt {i}", "arg_1": {}}}},
+        lambda i: {"arguments": [], "input": f"prompt {i}"},
+        lambda i: {"arguments": None},
+    ]
+    log = [{**row, **forms[i % 4](i)} for i, row in enumerate(rows)]
+    records = read_records(run(jsonl(tmp_path / "x.jsonl", log), tmp_path / "r", *arguments("videomme")))
+    found = {r.question: (r.prompt, r.prompt_sha256) for r in records}
+    for i, (_, q) in enumerate(asked):
+        text = f"prompt {i}" if i % 4 < 3 else None
+        assert found[q.id] == (text, sha256(text.encode()).hexdigest() if text else None)

@@ -1,5 +1,7 @@
-"""What a logged row says of the question it answers, under the many names that harnesses have for it, and whether that
-is what the task's own data say."""
+"""The question of a log's row: what its columns say about it, and whether that agrees with a question of the task.
+
+Harnesses have many names for a video, a text, options and the right answer; all that is known here is read.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,19 @@ _OPTIONS = ("candidates", "options", "choices")
 _OPTION_COLUMNS = ([f"option{i}" for i in range(10)], [f"a{i}" for i in range(10)], list("ABCDEFGHIJ"))
 _GOLD = ("target", "answer", "gt", "gold", "ground_truth", "correct_choice", "gt_option", "gt_answer", "timestamp")
 _LABEL = re.compile(r"^\s*(?:\(([A-J])\)|([A-J])[.):])\s*")
+_OPTION_FORMS = ("{}. {}", "({}) {}", "{}) {}", "{}: {}", "{1}")
 _OPTION_LINES = re.compile(r"\n\s*(?:Options?:\s*)?\(?A[).]")
 
 
 @dataclass(frozen=True)
-class Saying:
-    """`text`: the question without its options, white space collapsed; `prompt`: the whole that was asked, by lines.
-    `golds`: the right answer, as each of the columns that have it states it. `span`: the part of the video. `cell`:
-    frames and depth of a needle."""
+class LoggedQuestion:
+    """What a row says about its question; None or empty where it says nothing.
+
+    `videos`: names of the video, without folder and ending. `text`: the question without its options, white space
+    collapsed. `prompt`: the lines of the text that was asked. `golds`: the right answer, as each of the columns that
+    have it states it. `span`: the part of the video, in seconds. `needle`: frames and depth in a needle test.
+    `number`: which of several versions of the question it is, from the column `try`.
+    """
 
     videos: tuple[str, ...] = ()
     text: str | None = None
@@ -34,10 +41,11 @@ class Saying:
     options: tuple[str, ...] | None = None
     golds: tuple[Any, ...] = ()
     span: tuple[float, float] | None = None
-    cell: tuple[float, float] | None = None
+    needle: tuple[float, float] | None = None
+    number: int | None = None
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Saying:
+    def of(cls, values: Mapping[str, Any]) -> LoggedQuestion:
         text = next((str(values[name]) for name in _TEXT if isinstance(values.get(name), str)), None)
         prompt = next((values[name] for name in _PROMPT if isinstance(values.get(name), str)), "")
         videos = (stem(str(values[name])) for name in _VIDEO if isinstance(values.get(name), str | int))
@@ -49,6 +57,7 @@ class Saying:
             tuple(values[name] for name in _GOLD if values.get(name) is not None),
             _span([values.get("start"), values.get("end")]),
             _span([values.get("frames"), values.get("depth")]),
+            whole_number(values.get("try")),
         )
 
     @property
@@ -80,41 +89,55 @@ def _collapsed(text: str) -> str:
 # Agreement: True, False, or None where there is nothing to compare ---------------------------------------------------
 
 
-def same_text(saying: Saying, question: Question) -> bool | None:
-    """Some logs hold the question within more words, or a part of it. A prompt that does not hold it says nothing: it
-    may have been rewritten."""
+def same_text(logged: LoggedQuestion, question: Question) -> bool | None:
+    """Some logs have the question within a longer text, or a part of it. A prompt without it decides nothing: it may
+    have been rewritten."""
     own = plain(question.text)
-    if not saying.texts or not own:
+    if not logged.texts or not own:
         return None
-    if any(own in text for text in saying.texts):
+    if any(own in text for text in logged.texts):
         return True
-    return None if saying.text is None else saying.text in own and len(saying.text) > 20
+    return None if logged.text is None else logged.text in own and len(logged.text) > 20
 
 
-def same_options(saying: Saying, question: Question) -> bool | None:
-    if saying.options is None or not question.options:
+def same_options(logged: LoggedQuestion, question: Question) -> bool | None:
+    if logged.options is None or not question.options:
         return None
-    if len(saying.options) != len(question.options):
+    if len(logged.options) != len(question.options):
         return False
-    return all(_forms(a) & _forms(b) for a, b in zip(saying.options, question.options, strict=True))
+    return all(_forms(a) & _forms(b) for a, b in zip(logged.options, question.options, strict=True))
 
 
-def has_options(saying: Saying, question: Question) -> bool:
+def has_options(logged: LoggedQuestion, question: Question) -> bool:
     """Whether the prompt shows all of the question's options."""
-    prompt = " ".join(saying.prompt)
+    prompt = " ".join(logged.prompt)
     return bool(prompt) and all(_collapsed(option) in prompt for option in question.options)
 
 
-def same_gold(saying: Saying, question: Question) -> bool | None:
+def has_options_in_order(logged: LoggedQuestion, question: Question) -> bool:
+    """Whether the prompt shows the question's options one after another in their order, each behind its letter."""
+    prompt = " ".join(logged.prompt)
+    lettered = list(zip("ABCDEFGHIJ", map(_collapsed, question.options), strict=False))
+    return bool(prompt and lettered) and any(
+        " ".join(form.format(*option) for option in lettered) in prompt for form in _OPTION_FORMS
+    )
+
+
+def same_number(logged: LoggedQuestion, question: Question) -> bool:
+    """Whether the row's `try` is the question's number among the questions that are scored together."""
+    return logged.number is not None and question.id == f"{question.unit}_{logged.number}"
+
+
+def same_gold(logged: LoggedQuestion, question: Question) -> bool | None:
     """Whether a column states the right answer: as letter, text, number of the option, or span. A column that states
-    none of these says nothing."""
+    none of these decides nothing."""
     if question.gold is None:
         return None
     if isinstance(question.gold, tuple):
-        spans = [span for gold in saying.golds if (span := _span(gold)) is not None]
+        spans = [span for gold in logged.golds if (span := _span(gold)) is not None]
         return any(_same_span(span, question.gold) for span in spans) if spans else None
-    verdicts = [v for gold in saying.golds if (v := _same_answer(gold, question)) is not None]
-    return any(verdicts) if verdicts else None
+    found = [v for gold in logged.golds if (v := _same_answer(gold, question)) is not None]
+    return any(found) if found else None
 
 
 def _same_answer(stated: Any, question: Question) -> bool | None:
@@ -133,7 +156,7 @@ def _same_answer(stated: Any, question: Question) -> bool | None:
 
 
 def _same_span(a: tuple[float, float], b: Sequence[float]) -> bool:
-    """One copy of the data holds times in half precision."""
+    """Equal within the precision of a copy of the data that has times as 16-bit floats."""
     return all(abs(x - y) <= max(0.02, 0.001 * abs(y)) for x, y in zip(a, b, strict=True))
 
 
@@ -161,7 +184,7 @@ def _options(values: Mapping[str, Any], text: str) -> tuple[str, ...] | None:
 
 
 def _lines(text: str) -> tuple[str, ...] | None:
-    """Options that stand behind the question as lines (A) ..., (B) ..."""
+    """Options that follow the question as lines (A) ..., (B) ..."""
     found = _OPTION_LINES.search(text)
     if found is None:
         return None
@@ -172,8 +195,8 @@ def _lines(text: str) -> tuple[str, ...] | None:
 
 @lru_cache(maxsize=1 << 16)
 def _forms(text: str) -> frozenset[str]:
-    """An option for comparison, with and without what may be its letter; case and end stop do not matter, and 3 and
-    3.0 are one number."""
+    """An option as it is compared, with and without a letter in front of it. Case and a final full stop do not matter,
+    and 3 and 3.0 are one number."""
     return frozenset(_bare(form) for form in (text, _LABEL.sub("", text) or text))
 
 
@@ -193,3 +216,12 @@ def _span(value: Any) -> tuple[float, float] | None:
     except (TypeError, ValueError):
         return None
     return start, end
+
+
+def whole_number(value: object) -> int | None:
+    if isinstance(value, float) and value.is_integer():  # tables turn whole numbers into floats
+        return int(value)
+    try:
+        return int(str(value))
+    except ValueError:
+        return None

@@ -8,7 +8,7 @@ import pytest
 
 from evalkit.config import instantiate
 from evalkit.errors import DataError
-from evalkit.import_log.sayings import Saying, same_gold
+from evalkit.import_log.logged_question import LoggedQuestion, same_gold
 from evalkit.runs import read_records
 from evalkit.sources import Mini
 from evalkit.types import Question
@@ -92,6 +92,77 @@ def test_vnbench_results(tmp_path):
     with (folder / "scores.csv").open(newline="") as file:
         overall = next(csv.DictReader(file))
     assert float(overall["value"]) == pytest.approx(100 * (8.5 / 9))  # one of the two groups of one of the nine types
+
+
+def vnbench_annotations() -> list[Row]:
+    """A whole copy's rows: nine kinds of needles in 150 haystacks, four tries each. In 1,022 of the 1,350 videos the
+    right answer has the same letter in two of the tries, as in the published copy."""
+    kinds = [f"{family}_{kind}" for family in ("ret", "ord", "cnt") for kind in ("edit1", "insert1", "insert2")]
+    rows = []
+    for number in range(1350):
+        kind, haystack = kinds[number // 150], number % 150
+        words = ["1", "2", "12", "21"] if kind.startswith("cnt") else [f"{w}, and w" for w in "wxyz"]
+        right, others = words[0], words[1:]
+        letters = [0, 1, 2, 0] if number < 1022 else [0, 1, 2, 3]
+        for attempt, at in enumerate(letters):
+            wrong = others[attempt % 3 :] + others[: attempt % 3] if attempt < 3 else others[::-1]
+            options = [*wrong[:at], right, *wrong[at:]]
+            row = {"video": f"./VNBench_new/v{haystack}_{kind}.mp4", "question": f"What is it, {kind}?"}
+            rows.append({**row, "options": options, "gt": right, "gt_option": at, "type": kind, "try": attempt})
+    return rows
+
+
+def vnbench_published() -> list[bool]:
+    """Whether each reply of LLaVA-OneVision's published file is right, as its sums have it: of 450 videos a family 347,
+    236 and 116 are right in all four tries, and 596 single tries of the others."""
+    all_four = [video < right for right in (347, 236, 116) for video in range(450)]
+    spare = [number for number, right in enumerate(all_four) if not right][:596]
+    return [right or (attempt == 0 and i in {*spare}) for i, right in enumerate(all_four) for attempt in range(4)]
+
+
+def test_the_published_vnbench_log(tmp_path):
+    """In the columns of llava-ov-7b-videoniah-result.jsonl of the benchmark's repository: no id, and two tries of a
+    video may have the same right letter. The options in the prompt tell them apart."""
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = vnbench_annotations()
+    (data / "VNBench-main-4try.json").write_text(json.dumps(rows))
+    log = []
+    for row, right in zip(rows, vnbench_published(), strict=True):
+        gold = "ABCD"[row["gt_option"]]
+        question = "\n".join((row["question"], *lettered(tuple(row["options"]), "{}. {}")))
+        prompt = (
+            f"<|im_start|>user\n<image>\n{question}\nAnswer with the option's letter from the given choices directly."
+        )
+        told = {"prompt": f"{prompt}<|im_end|>\n", "try": row["try"]}
+        pred = gold if right else "ABCD"[row["gt_option"] - 1]
+        log.append({"video_path": row["video"], **told, "pred": pred, "gt": gold, "task_type": row["type"]})
+    random.Random(4).shuffle(log)
+    named = ["task=vnbench", "source=local", f"source.root={data}", "task.protocol=llava_example", "tracker=csv"]
+    folder = run(jsonl(tmp_path / "llava.jsonl", log), tmp_path / "r", *named)
+    with (folder / "scores.csv").open(newline="") as file:
+        scores = {row["metric"]: row for row in csv.DictReader(file) if not row["group"]}
+    found = {name: round(float(scores[name]["value"]), 2) for name in ("ret", "ord", "cnt", "Overall", "single try")}
+    assert found == {"ret": 77.11, "ord": 52.44, "cnt": 25.78, "Overall": 51.78, "single try": 62.81}
+    assert scores["single try"]["n"] == "5400"
+
+
+@pytest.mark.parametrize("number", [int, float, str])
+def test_tries_without_options_are_told_apart_by_their_number(number, tmp_path):
+    asked = pairs("vnbench")
+    rows = [
+        {
+            "video_path": f"./{item.video.path.name}",
+            "prompt": q.text,
+            "pred": q.id,
+            "gt": q.gold,
+            "try": number(q.id[-1]),
+        }
+        for item, q in asked
+    ]
+    random.Random(4).shuffle(rows)
+    records = read_records(run(jsonl(tmp_path / "x.jsonl", rows), tmp_path / "r", *arguments("vnbench")))
+    assert len(records) == len(asked) and all(r.reply == r.question for r in records)
 
 
 def test_a_longvideobench_submission(tmp_path):
@@ -254,7 +325,7 @@ def test_a_prompt_shared_by_two_questions_is_told_by_the_right_answer(tmp_path):
     ],
 )
 def test_what_agrees_with_a_right_answer(stated, options, gold, verdict):
-    assert same_gold(Saying(golds=(stated,)), Question("q", "?", options, gold)) is verdict
+    assert same_gold(LoggedQuestion(golds=(stated,)), Question("q", "?", options, gold)) is verdict
 
 
 def other_gold(row: Row) -> None:
