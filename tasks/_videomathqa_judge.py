@@ -1,4 +1,4 @@
-"""The judge of VideoMathQA's chains of thought: which option the answer ends in, and how good its steps are.
+"""The judge of VideoMathQA's chains of thought: it says which option a reply chooses, and scores the steps.
 
 Texts and rules: github.com/EvolvingLMMs-Lab/lmms-eval, tasks/videomathqa/cot_postprocess.py and cot_step_evaluation.py,
 which the benchmark's own repository names. The published judge is Qwen3-4B: without thinking for the letter
@@ -93,7 +93,8 @@ _FORMAT = (
 
 
 def letter_messages(options: Sequence[str], reply: str, letters: str) -> Messages:
-    """What the judge is asked about the answer. The last sentence names five letters for two options as well."""
+    """The chat that asks for the chosen letter. As published, its last sentence names five letters also where there are
+    two options."""
     kind, named = _KINDS[letters]
     text = (
         f"{_LETTER.format(kind=kind, letters=named)}:\n\nText:\nThe options are: {list(options)}\n\n "
@@ -104,7 +105,8 @@ def letter_messages(options: Sequence[str], reply: str, letters: str) -> Message
 
 
 def step_messages(question: Question, reply: str) -> Messages:
-    """What the judge is asked about the steps. The options are printed as an array, as the published code does."""
+    """The chat that asks for a score of the steps. The options are printed as a NumPy array, as the published code
+    does."""
     options = np.array(question.options, dtype=object)
     text = (
         f"\nINSTRUCTIONS: {_RUBRIC}\n\nQUESTION: {question.text}\n\nOPTIONS: {options}\n\nGROUND TRUTH STEPS:\n"
@@ -116,8 +118,12 @@ def step_messages(question: Question, reply: str) -> Messages:
 
 @dataclass(frozen=True)
 class ChainOfThought:
-    """The option by the judge; what it cannot tell is a wrong letter, drawn by question id. `steps`: also the score of
-    the steps, from 0 to 10; a score card that cannot be read is a 0 that stays in the mean and is counted."""
+    """Grades a chain of thought by the letter that the judge names, as the published scorer does: where the judge names
+    none, a wrong letter is drawn by question id.
+
+    `letters`: of the options. `steps`: ask also for a score of the steps, from 0 to 10. A score card that cannot be
+    read counts as 0 and stays in the mean; the value `unreadable` counts these.
+    """
 
     letters: str
     steps: bool

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
-from evalkit.clients.chat import ChatClient, ChatSettings, check_variable_name
+from evalkit.clients.chat import ChatClient
+from evalkit.clients.endpoint import ChatSettings, check_variable_name
 from evalkit.errors import ConfigError, RunError
 from evalkit.model import NEUTRAL
 from evalkit.paths import cache_dir

@@ -1,6 +1,6 @@
-"""Reading what a judge wrote: dictionaries of scores, score cards. Never by evaluating it.
+"""Reads scores from a judge's reply: a dictionary of scores, or a score card. Nothing in a reply is evaluated as code.
 
-A reply that cannot be read gives None: it counts as 0 in the published scorers, and is counted and shown here.
+A reply that cannot be read gives None. What it then counts as is the grader's decision.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ _MAX_DICTS = 20
 def read_scores(
     reply: str, keys: Sequence[str], low: float = -math.inf, high: float = math.inf
 ) -> dict[str, float] | None:
-    """The named scores of the last dictionary in the reply that has them all; else by MLVU's rule: behind each key, the
-    text after the next colon up to the next comma. None unless all are numbers from `low` to `high`."""
+    """The named scores: those of the last dictionary in the reply that has them all. Without such a dictionary, MLVU's
+    rule: after each key, the text from the next colon to the next comma. None unless all are numbers from `low` to
+    `high`."""
     text = strip_reasoning(reply).text
     for found in _dicts(text):
         scores = {key: _number(found.get(key)) for key in keys}
@@ -32,8 +33,11 @@ def read_scores(
 
 
 class ScoreCard(NamedTuple):
-    """VideoMathQA's judgement of a chain of thought: `score` 0-10, steps matched of those annotated (None where not
-    given as X/N), and whether the final answer is right."""
+    """VideoMathQA's judgement of a chain of thought.
+
+    `score`: from 0 to 10. `matched`, `steps`: how many of the annotated steps were found; None unless given as X/N.
+    `final_answer_correct`: None unless given as 0 or 1.
+    """
 
     score: float
     matched: int | None
@@ -42,7 +46,7 @@ class ScoreCard(NamedTuple):
 
 
 def read_score_card(reply: str) -> ScoreCard | None:
-    """The dictionary behind the last `SCORE_CARD`, with a score from 0 to 10."""
+    """The dictionary after the last `SCORE_CARD`; None unless it has a score from 0 to 10."""
     text = strip_reasoning(reply).text
     at = text.rfind("SCORE_CARD")
     if at < 0:
@@ -62,14 +66,15 @@ def read_score_card(reply: str) -> ScoreCard | None:
 
 
 def _dicts(text: str) -> Iterator[dict[Any, Any]]:
-    """Dictionaries written in the text as JSON or as Python literals, the last first."""
+    """The dictionaries in the text, written as JSON or as Python literals; the last one first."""
     for start, end in reversed(_braces(text)[-_MAX_DICTS:]):
         if end - start <= _MAX_DICT_CHARS and isinstance(found := _literal(text[start:end]), dict):
             yield found
 
 
 def _braces(text: str) -> list[tuple[int, int]]:
-    """Spans of the outermost balanced braces; a stray closing one is skipped, an unclosed one does not hide later."""
+    """(start, end) of the outermost balanced braces. A closing brace without an opening one is skipped, and an opening
+    brace that is never closed does not hide the balanced ones inside it."""
     spans: list[tuple[int, int]] = []
     open_at: list[int] = []
     for match in re.finditer(r"[{}]", text):
@@ -101,7 +106,7 @@ def _after_key(text: str, key: str) -> str | None:
 
 
 def _number(value: object) -> float | None:
-    """A finite number, also as text; not a truth value."""
+    """A finite number, also written as text; a bool is none."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from evalkit.clients.chat import (
+from evalkit.clients.chat import ChatClient
+from evalkit.clients.connection import ChatReply
+from evalkit.clients.endpoint import (
     CallLimitReached,
-    ChatClient,
     ChatError,
-    ChatReply,
     ChatSettings,
     EndpointError,
     EndpointRefused,

@@ -258,7 +258,10 @@ def test_half_a_log_is_below_coverage(tmp_path):
 def test_the_order_of_the_files_changes_nothing(tmp_path):
     rows = videomme_log(pairs("videomme"))
     files = [jsonl(tmp_path / f"{name}.jsonl", rows[i::3]) for i, name in enumerate(["b", "c", "a"])]
-    runs = [run(order, tmp_path / str(i), *arguments("videomme")) for i, order in enumerate((files, files[::-1], files[1:] + files[:1]))]
+    runs = [
+        run(order, tmp_path / str(i), *arguments("videomme"))
+        for i, order in enumerate((files, files[::-1], files[1:] + files[:1]))
+    ]
     assert len({folder.relative_to(folder.parents[2]) for folder in runs}) == 1
     assert runs[0].parent.name == "a"
     assert len({json.dumps(stable(folder / "records.jsonl")) for folder in runs}) == 1

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.clients.chat import CallLimitReached, EndpointError, EndpointRefused
+from evalkit.clients.endpoint import CallLimitReached, EndpointError, EndpointRefused
 from evalkit.errors import ConfigError, RunError
 from evalkit.scoring.grade import Choice, Judged, ask_ahead, parallel
 from evalkit.scoring.judge import Judge, JudgeSettings
