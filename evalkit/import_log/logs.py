@@ -210,7 +210,7 @@ def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[Mapping[str, An
     csv.field_size_limit(_LONGEST_CELL)
     try:
         for number, row in enumerate(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter), 1):
-            if any(row.pop(None, None) or ()):  # type: ignore[call-overload]
+            if any(row.pop(None, None) or ()):
                 raise DataError(f"{path}, row {number}: more cells than the header names. Is a cell quoted wrongly?")
             yield row
     except csv.Error as error:
