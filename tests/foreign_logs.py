@@ -110,8 +110,7 @@ Pair = tuple[VideoQuestions, Question]
 def pairs(name: str, **settings: Any) -> list[Pair]:
     """All questions of the miniature."""
     task = instantiate({"_target_": f"evalkit.tasks.{name}.{TASKS[name]}", **settings}, "task")
-    Mini().open(task)
-    return [(item, question) for item in task.items() for question in item.questions]
+    return [(item, question) for item in task.read(Mini().open(task)) for question in item.questions]
 
 
 def arguments(name: str, **settings: str) -> list[str]:

@@ -6,9 +6,8 @@ grader=Span("lmms_eval")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from evalkit.errors import EvalkitError
@@ -43,19 +42,6 @@ class JudgedGrader(Grader, Protocol):
     def chats(self, question: Question, reply: str) -> list[Messages]:
         """All that the judge is asked about a reply."""
         ...
-
-
-def parallel(grader: Grader) -> int:
-    """How many threads may call `grade` at once to save time: the `workers` of its judge; 1 where it asks none."""
-    return grader.judge.settings.workers if isinstance(grader, JudgedGrader) and grader.judge is not None else 1
-
-
-def ask_ahead(grader: Grader, answers: Iterable[tuple[Question, str]]) -> None:
-    """Have a judge grade everything, several replies at a time, so that its cache holds what grading asks for next."""
-    if isinstance(grader, JudgedGrader) and grader.judge is not None:
-        with ThreadPool(parallel(grader)) as pool:  # not an executor, which waits for requests under way on Ctrl-C
-            for _ in pool.imap_unordered(lambda answer: grader.grade(*answer), answers):
-                pass
 
 
 @dataclass(frozen=True)

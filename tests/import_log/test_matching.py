@@ -54,8 +54,7 @@ def test_every_reply_reaches_its_question(name, doc, settings, form, tmp_path):
 def test_samples_without_documents(name, settings, tmp_path):
     """lmms-eval's newer samples: the row's number in the data, the right answer, and the prompt."""
     task = instantiate({"_target_": f"evalkit.tasks.{name}.{TASKS[name]}", **settings}, "task")
-    Mini().open(task)
-    asked = [(item, q) for item in task.load(task.root) for q in item.questions]
+    asked = [(item, q) for item in task.load(Mini().open(task).root) for q in item.questions]
     rows = [
         {
             "doc_id": i,
@@ -197,11 +196,9 @@ def test_charades_samples_without_documents(says, tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     task = instantiate({"_target_": "evalkit.tasks.charades_sta.CharadesSTA"}, "task")
-    Mini().open(task)
-    lines = (task.root / "charades_sta_test.txt").read_text().splitlines()
+    lines = (Mini().open(task).root / "charades_sta_test.txt").read_text().splitlines()
     random.Random(5).shuffle(lines)
     (data / "charades_sta_test.txt").write_text("\n".join(lines) + "\n")
-    task.root = data
     asked = [(item, q) for item in task.load(data) for q in item.questions]
     rows = [
         {
@@ -235,8 +232,7 @@ def test_videomme_results_by_video(tmp_path):
 
 def test_llava_answers_and_needles(tmp_path):
     asked = instantiate({"_target_": "evalkit.tasks.niah.NIAH"}, "task")
-    Mini().open(asked)
-    ids = [q.id for item in asked.items() for q in item.questions]
+    ids = [q.id for item in asked.read(Mini().open(asked)) for q in item.questions]
     rows = [{"question_id": id, "prompt": "<image>\nx", "text": f"B, {id}", "metadata": {}} for id in ids]
     records = read_records(run(jsonl(tmp_path / "answers.jsonl", rows), tmp_path / "r", *arguments("niah")))
     assert [r.reply for r in records] == [f"B, {id}" for id in ids]
@@ -246,8 +242,7 @@ def test_llava_answers_and_needles(tmp_path):
 def test_needle_answers_by_their_cell(percent, tmp_path):
     """Rows of frames, depth, reply and right answer, as Video-XL's needle logs have them: no id, no question."""
     task = instantiate({"_target_": "evalkit.tasks.niah.NIAH", "control": False}, "task")
-    Mini().open(task)
-    asked = [(item, q) for item in task.items() for q in item.questions]
+    asked = [(item, q) for item in task.read(Mini().open(task)) for q in item.questions]
     rows = []
     for item, q in asked:
         composite = item.video.composite

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from evalkit.clients.endpoint import CallLimitReached, EndpointError, EndpointRefused
 from evalkit.errors import ConfigError, RunError
-from evalkit.scoring.grade import Choice, Judged, ask_ahead, parallel
+from evalkit.scoring.grade import Judged
 from evalkit.scoring.judge import Judge, JudgeSettings
 from evalkit.scoring.judge_replies import ScoreCard, read_score_card, read_scores
 from evalkit.tasks._judge import JudgeConfig
@@ -139,11 +139,11 @@ def test_count_asks_nothing_and_counts_equal_requests_once(endpoint: Endpoint, m
 def test_ctrl_c_does_not_wait_for_requests_under_way(endpoint: Endpoint, tmp_path: Path) -> None:
     endpoint.script, endpoint.delay_s = [(200, completion("4"), {})], 30.0
     program = (
-        "from pathlib import Path\nfrom evalkit.scoring.grade import Judged, ask_ahead\n"
-        "from evalkit.scoring.judge import Judge, JudgeSettings\nfrom evalkit.types import Question\n"
+        "from pathlib import Path\nfrom multiprocessing.pool import ThreadPool\n"
+        "from evalkit.scoring.judge import Judge, JudgeSettings\n"
         f"judge = Judge(JudgeSettings({endpoint.url!r}, 'm'), Path({str(tmp_path)!r}))\n"
-        "grader = Judged(lambda q, reply: [{'role': 'user', 'content': reply}], lambda text: {}, (), judge)\n"
-        "ask_ahead(grader, [(Question('q', '?'), str(i)) for i in range(20)])\n"
+        "with ThreadPool(8) as pool:\n"
+        "    pool.map(judge.ask, [[{'role': 'user', 'content': str(i)}] for i in range(20)])\n"
     )
     asking = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 20
@@ -348,9 +348,8 @@ def test_where_the_published_scorer_says_0_it_is_0(endpoint: Endpoint, make: Mak
 
 def test_many_threads_grade_at_once(endpoint: Endpoint, make: Make) -> None:
     endpoint.script, endpoint.delay_s = [(200, completion(READABLE), {})], 0.05
-    grader = judged(make(workers=6))
-    assert (parallel(grader), parallel(judged(None)), parallel(Choice("lmms_eval"))) == (6, 1, 1)
-    with ThreadPoolExecutor(parallel(grader)) as pool:
+    grader = judged(make())
+    with ThreadPoolExecutor(6) as pool:
         grades = list(pool.map(lambda i: grader.grade(QUESTION, f"reply {i}"), range(24)))
     assert [grade.score for grade in grades] == [8] * 24
     assert endpoint.most_at_once >= 3 and len(endpoint.requests) == 24
@@ -362,27 +361,14 @@ def test_a_reply_cut_inside_a_character_is_judged(endpoint: Endpoint, make: Make
     assert endpoint.requests[0]["messages"][1]["content"] == "a dog barks | A dog ?"
 
 
-def test_asked_ahead_a_reply_is_judged_once(endpoint: Endpoint, make: Make) -> None:
-    endpoint.script = [(200, completion('{"score": 4}'), {})]
-    judge = make(workers=4)
-    grader = Judged(lambda question, reply: chat(reply), lambda text: read_scores(text, ("score",)), ("score",), judge)
-    answers = [(Question(str(i), f"Which {i}?", gold="x"), f"reply {i}") for i in range(6)]
-    ask_ahead(grader, answers)
-    assert len(endpoint.requests) == 6
-    assert all(grader.grade(question, reply).graded for question, reply in answers)
-    assert len(endpoint.requests) == 6
-
-
-def test_what_cannot_be_asked_ahead_is_told_by_the_grade(endpoint: Endpoint, make: Make) -> None:
+def test_a_wrong_key_is_told_once_and_every_grade_says_so(endpoint: Endpoint, make: Make) -> None:
     endpoint.script = [(401, b"no", {})]
     grader = judged(make())
-    ask_ahead(grader, [(QUESTION, f"this {i}") for i in range(20)])
-    asked = len(endpoint.requests)
-    grade = grader.grade(QUESTION, "this 3")
-    assert not grade.graded and "refuses: HTTP 401" in grade.note
-    ask_ahead(judged(None), [(QUESTION, "this")])
-    ask_ahead(Choice("lmms_eval"), [(QUESTION, "this")])
-    assert asked == len(endpoint.requests) <= 8, "a wrong key is told once, not with each reply"
+    with ThreadPoolExecutor(8) as pool:
+        grades = list(pool.map(lambda i: grader.grade(QUESTION, f"this {i}"), range(40)))
+    assert not any(grade.graded for grade in grades)
+    assert all("refuses: HTTP 401" in grade.note for grade in grades)
+    assert len(endpoint.requests) <= 8
 
 
 def test_a_refusal_raises_its_own_error(endpoint: Endpoint, make: Make) -> None:
