@@ -1,1 +1,1 @@
-"""Are two runs different, and is it what was meant to be tested that made them so: `python -m evalkit.compare`."""
+"""`python -m evalkit.compare`: which settings differ between runs, and whether their scores do."""

@@ -1,4 +1,4 @@
-"""The command: what differs between runs, by how much they differ, and whether that is more than chance."""
+"""The command line of compare."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from evalkit.cli.flags import ended, flags
 from evalkit.errors import RunError
 
 EPILOG = """\
-A run is a folder results/<task>/<model>/<key>. The first run is the one that the others are compared with. Intervals
-are 95%, paired and clustered by video; p-values are exact (McNemar), Holm-adjusted over slices and over pairs of runs.
+A run is a folder results/<task>/<model>/<key>. All pairs of the runs are compared, in the order given. 95% intervals
+and p-values are from one t test clustered by video; p (Holm) is adjusted over slices, and over pairs of runs.
 Exit code 0: compared, whatever the verdict. 1: the runs cannot be compared.
 """
 
@@ -32,9 +32,9 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     from . import show
-    from .study import study
+    from .comparison import compare_runs
 
-    made = study(arguments.runs, tuple(arguments.plugins))
+    made = compare_runs(arguments.runs, tuple(arguments.plugins))
     if arguments.json:
         try:
             arguments.json.write_text(

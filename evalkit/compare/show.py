@@ -1,4 +1,4 @@
-"""A comparison in words: for a terminal, or as Markdown."""
+"""Print a comparison on a terminal, or as Markdown."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from evalkit.scoring.compare import Delta
 
-from .study import Pair, Study
+from .comparison import ComparedRun, Pair, RunComparison
 
 
 @dataclass(frozen=True)
 class Table:
-    """`numbers`: how many of the last columns are numbers."""
+    """A table of text. The last `numbers` columns are aligned right."""
 
     title: str
     heads: Sequence[str]
@@ -21,8 +21,9 @@ class Table:
     numbers: int
 
 
-def terminal(made: Study, show: int) -> None:
-    """Plain text where nobody watches, colours on a terminal that wants them."""
+def terminal(made: RunComparison, show: int) -> None:
+    """Print with colours on a terminal, as plain text 160 characters wide otherwise. `show`: changed questions to
+    name."""
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -31,8 +32,8 @@ def terminal(made: Study, show: int) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=160)
     console.print(Text(_title(made), style="bold"))
-    for side in made.sides:
-        console.print(Text(f"  {side.letter}  {_side(made, side.letter)}"), soft_wrap=True)
+    for run in made.runs:
+        console.print(Text(f"  {run.letter}  {_run(run)}"), soft_wrap=True)
     for table in _tables(made):
         shown = RichTable(title=Text(table.title, style="bold"), title_justify="left", show_edge=False, pad_edge=False)
         for i, head in enumerate(table.heads):
@@ -49,49 +50,48 @@ def terminal(made: Study, show: int) -> None:
     console.print(Text(made.verdict, style="bold"), soft_wrap=True)
 
 
-def markdown(made: Study, show: int) -> None:
-    """The same as Markdown, on stdout."""
+def markdown(made: RunComparison, show: int) -> None:
+    """Print the same as Markdown."""
     print(f"## {_title(made)}\n")
-    for side in made.sides:
-        print(f"- **{side.letter}** {_cell(_side(made, side.letter))}")
-    print(f"\n**{_cell(made.verdict)}**\n")
+    for run in made.runs:
+        print(f"- **{run.letter}** {_escaped(_run(run))}")
+    print(f"\n**{_escaped(made.verdict)}**\n")
     if made.warning:
-        print(f"> **Warning:** {_cell(made.warning)}\n")
+        print(f"> **Warning:** {_escaped(made.warning)}\n")
     for table in _tables(made):
         print(f"### {table.title}\n")
-        print("| " + " | ".join(map(_cell, table.heads)) + " |")
+        print("| " + " | ".join(map(_escaped, table.heads)) + " |")
         print("|" + " --- |" * (len(table.heads) - table.numbers) + " ---: |" * table.numbers)
         for row in table.rows:
-            print("| " + " | ".join(map(_cell, row)) + " |")
+            print("| " + " | ".join(map(_escaped, row)) + " |")
         print()
     for line in [*made.notes, *_changed(made, show)]:
-        print(f"- {_cell(line)}")
+        print(f"- {_escaped(line)}")
 
 
-def _title(made: Study) -> str:
-    entry = made.sides[0].entry
-    protocols = ", ".join(dict.fromkeys(side.entry.protocol for side in made.sides))
+def _title(made: RunComparison) -> str:
+    entry = made.runs[0].entry
+    protocols = ", ".join(dict.fromkeys(run.entry.protocol for run in made.runs))
     return f"{entry.benchmark} ({entry.split}), protocol {protocols}"
 
 
-def _side(made: Study, letter: str) -> str:
-    side = next(side for side in made.sides if side.letter == letter)
-    scores = side.entry.scores
+def _run(run: ComparedRun) -> str:
+    scores = run.entry.scores
     h = scores.headline
     score = f"{h.metric} {h.value:.2f}" if h.value is not None else "answers hidden"
     interval = f" [{h.low:.2f}, {h.high:.2f}]" if h.low is not None and h.high is not None else ""
-    words = f"{side.words}: " if side.words else ""
-    return f"{words}{score}{interval}, n {h.n}, coverage {100 * scores.coverage:.1f}%, {side.entry.path}"
+    settings = f"{run.settings}: " if run.settings else ""
+    return f"{settings}{score}{interval}, n {h.n}, coverage {100 * scores.coverage:.1f}%, {run.entry.path}"
 
 
-def _tables(made: Study) -> list[Table]:
-    letters = [side.letter for side in made.sides]
+def _tables(made: RunComparison) -> list[Table]:
+    letters = [run.letter for run in made.runs]
     tables = []
     if made.differing:
         rows = [[d.subject, d.key, *d.values] for d in made.differing]
         tables.append(Table("What differs", ["subject", "setting", *letters], rows, 0))
     heads = ["", "A" if len(letters) == 2 else "first", "B" if len(letters) == 2 else "second"]
-    heads += ["difference", "95% interval", "gained", "lost", "p", "p (Holm)", "would show"]
+    heads += ["difference", "95% interval", "gained", "lost", "p", "p (Holm)", "detectable"]
     if len(made.pairs) > 1:
         rows = [[f"{p.a.letter} to {p.b.letter}", *_numbers(p.comparison.headline, p.p_holm)] for p in made.pairs]
         return [
@@ -107,14 +107,20 @@ def _tables(made: Study) -> list[Table]:
     return tables
 
 
-def _numbers(d: Delta, p_holm: float) -> list[str]:
+def _numbers(d: Delta, p_holm: float | None) -> list[str]:
     interval = f"{d.low:+.2f} to {d.high:+.2f}" if d.low is not None and d.high is not None else "-"
-    would = f"{d.detectable:.1f}" if d.detectable else "-"
-    p = [f"{value:.3f}" if value >= 0.001 else "<0.001" for value in (d.p, p_holm)]
-    return [f"{d.a:.2f}", f"{d.b:.2f}", f"{d.delta:+.2f}", interval, str(d.gained), str(d.lost), *p, would]
+    detectable = f"{d.detectable:.1f}" if d.detectable is not None else "-"
+    scores = [f"{d.a:.2f}", f"{d.b:.2f}", f"{d.delta:+.2f}"]
+    return [*scores, interval, str(d.gained), str(d.lost), _p(d.p), _p(p_holm), detectable]
 
 
-def _changed(made: Study, show: int) -> list[str]:
+def _p(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if value >= 0.001 else "<0.001"
+
+
+def _changed(made: RunComparison, show: int) -> list[str]:
     return [line for pair in made.pairs for line in _changed_in(pair, show)]
 
 
@@ -133,6 +139,6 @@ def _changed_in(pair: Pair, show: int) -> list[str]:
     return lines
 
 
-def _cell(text: str) -> str:
-    """Text as Markdown shows it, in a table too."""
+def _escaped(text: str) -> str:
+    """Text for Markdown, in a table too."""
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("\n", " ")

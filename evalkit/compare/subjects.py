@@ -1,6 +1,6 @@
-"""What differs between runs, sorted into subjects: the thing under test should be the only one.
+"""The settings that differ between runs, by subject (frames, checkpoint, ...), and a warning if more than one does.
 
-Read from the manifests: the identity (what the key was hashed from) and what the numbers rest on.
+Read from the manifests: the settings behind the run key, and the versions of code, weights, data and packages.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from evalkit.report.entries import Entry
 from evalkit.report.naming import plain, varying
 
 NOTED = ("packages", "hardware", "limit")
-"""Subjects that are listed but are no reason for a warning: they hardly ever change an answer, or show elsewhere
-(runs under another limit have other questions of the same data; only shared ones are compared)."""
+"""Subjects that are listed without a warning. Packages and hardware hardly ever change an answer; runs under different
+limits are compared on the questions that they share."""
 
 _CHECKPOINT = ("model.checkpoint", "model.revision", "model.dtype")
 _IGNORED = (
@@ -44,7 +44,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Differing:
-    """One setting whose values are not the same in all runs."""
+    """A setting that differs between the runs, with its value in each run."""
 
     subject: str
     key: str
@@ -52,7 +52,7 @@ class Differing:
 
 
 def differing(entries: Sequence[Entry]) -> list[Differing]:
-    """All that differs, in the order of the manifests."""
+    """The settings that differ, in the order of the manifests."""
     everything = [_facts(entry) for entry in entries]
     other_models = len({facts.get("model.id") for facts in everything}) > 1
     limited = len({facts.get("limit") for facts in everything}) > 1
@@ -66,19 +66,19 @@ def differing(entries: Sequence[Entry]) -> list[Differing]:
 
 
 def warning(found: Sequence[Differing]) -> str | None:
-    """One sentence where more than one thing differs; None where the comparison is clean."""
+    """One sentence if more than one subject differs, else None."""
     subjects = [s for s in dict.fromkeys(d.subject for d in found) if s not in NOTED]
     if len(subjects) < 2:
         return None
     names = [_NAMES.get(subject, subject) for subject in subjects]
     return (
         f"more than one thing differs: {', '.join(names[:-1])} and {names[-1]}. "
-        "A difference in scores cannot be laid to any one of them."
+        "A difference in scores cannot be attributed to any one of them."
     )
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
-    """Everything a run rests on, by dotted key."""
+    """The settings and versions of a run, by dotted key."""
     manifest: Mapping[str, Any] = entry.manifest
     parts = {
         name: manifest[name]
@@ -112,5 +112,5 @@ def _subject(key: str, everything: Sequence[Mapping[str, Any]], other_models: bo
 
 
 def _short(value: Any) -> Any:
-    """Hashes by their first digits."""
+    """A hash is cut to its first 12 digits."""
     return f"{value[:12]}…" if isinstance(value, str) and len(value) == 64 and value.isalnum() else value

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from evalkit.scoring.compare import ALPHA, difference
+from evalkit.scoring.compare import ALPHA, Delta, difference
 from evalkit.scoring.slices import slices_of
-from evalkit.stats import holm, mcnemar
+from evalkit.stats import holm
 
 from .entries import Entry
 
@@ -33,8 +33,8 @@ def ranks(entries: Sequence[Entry]) -> list[Rank | None]:
     """One rank for each run of the same benchmark and protocol; None for runs that are not whole, without a score, or
     alone.
 
-    Two runs differ where the clustered interval of their paired difference leaves out 0 and the exact test agrees after
-    Holm's correction over all pairs; where they share no questions, where their intervals do not overlap.
+    Two runs differ if the p-value of their paired difference, clustered by video, is at most 0.05 after Holm's
+    correction over all pairs; if they share no questions, if their intervals do not overlap.
     """
     fit = [i for i, entry in enumerate(entries) if entry.whole and entry.scores.headline.value is not None]
     if len(fit) < 2:
@@ -47,24 +47,19 @@ def ranks(entries: Sequence[Entry]) -> list[Rank | None]:
 
 
 def _sure(entries: Sequence[Entry]) -> Iterator[tuple[int, int]]:
-    """(winner, loser) of each pair whose difference is more than noise. The exact tests come first: only pairs that
-    they leave standing need the bootstrap of an interval."""
+    """(winner, loser) of each pair whose difference is more than noise."""
     metric, unit = entries[0].headline_rule()
     scored = [slices_of(entry.records(), metric, [metric], (), unit)[0] for entry in entries]
-    values = [{part.id: part.value for part in run.units if part.value is not None} for run in scored]
-    tested: list[tuple[int, int, float]] = []
+    values = [{unit.id: unit.value for unit in run.units if unit.value is not None} for run in scored]
+    tested: list[tuple[int, int, Delta]] = []
     for i, j in combinations(range(len(entries)), 2):
-        if shared := values[i].keys() & values[j].keys():
-            gained = sum(values[j][id] > values[i][id] for id in shared)
-            lost = sum(values[j][id] < values[i][id] for id in shared)
-            tested.append((i, j, mcnemar(gained, lost).exact))
+        if (found := difference(scored[i], values[j])) is not None:
+            tested.append((i, j, found))
         elif (sign := _apart(entries[i], entries[j])) != 0:
             yield (j, i) if sign > 0 else (i, j)
-    for (i, j, _), p in zip(tested, holm([p for _, _, p in tested]), strict=True):
-        if p <= ALPHA:
-            found = difference(scored[i], scored[j], resamples=2000)
-            if found.excludes_zero:
-                yield (j, i) if found.delta > 0 else (i, j)
+    for (i, j, found), p in zip(tested, holm([found.p for _, _, found in tested]), strict=True):
+        if p is not None and p <= ALPHA:
+            yield (j, i) if found.delta > 0 else (i, j)
 
 
 def _apart(a: Entry, b: Entry) -> int:

@@ -1,16 +1,16 @@
-"""What is averaged: metrics, and the slices of the questions that they are shown for."""
+"""Metrics, the slices of the questions that they are computed for, and the clustered mean of a slice."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 
 from evalkit.scoring.units import Unit, UnitScore
-from evalkit.stats.bootstrap import Cells
+from evalkit.stats import FEW_CLUSTERS, Estimate, clustered_mean
 from evalkit.types import Record
 
 
@@ -30,6 +30,10 @@ class Mean:
     where: tuple[str, str] | None = None
     unit: Unit | None = None
 
+    def is_share(self, values: Sequence[float]) -> bool:
+        """Whether the metric lies between 0 and 100: percent of values that are all from 0 to 1."""
+        return self.scale == 100 and min(values) >= 0 and max(values) <= 1
+
 
 @dataclass(frozen=True, slots=True)
 class Slice:
@@ -45,7 +49,7 @@ def slices_of(
     records: Sequence[Record], metric: Mean, metrics: Sequence[Mean], tables: Sequence[str], unit: Unit
 ) -> list[Slice]:
     """All units first, then those of each label of each table. A macro average that has a plain mean of the same
-    value among `metrics` is not sliced: its slices would repeat that one's."""
+    value among `metrics` gets no slices: they would equal the plain mean's."""
     if metric.where:
         group, label = metric.where
         records = [record for record in records if label in record.groups.get(group, ())]
@@ -66,7 +70,7 @@ def by_label(units: Sequence[UnitScore], group: str) -> list[tuple[str, list[Uni
 
 
 def _natural(label: str) -> tuple[float, str]:
-    """Labels that are numbers (15, 60, 600, 3600 s) in their order, before the others in theirs."""
+    """Sort key: labels that are numbers (15, 60, 600, 3600 s) by value, before the others."""
     try:
         return float(label), ""
     except ValueError:
@@ -74,24 +78,55 @@ def _natural(label: str) -> tuple[float, str]:
 
 
 def averaged(units: Sequence[UnitScore], metric: Mean) -> list[list[UnitScore]]:
-    """The cells that the metric averages: all scored units, or those of each label of the group it runs over."""
+    """The lists of units whose means the metric averages: one list of all units, or one for each label of `over`.
+    Units without a value, and empty lists, are left out."""
     scored = [unit for unit in units if unit.value is not None]
     if metric.over is None:
-        return [scored]
+        return [scored] if scored else []
     return [part for _, part in by_label(scored, metric.over)]
 
 
-def mean_of(units: Sequence[UnitScore], metric: Mean) -> float | None:
-    cells = [[u.value for u in cell if u.value is not None] for cell in averaged(units, metric)]
-    means = [math.fsum(cell) / len(cell) for cell in cells if cell]
-    return metric.scale * math.fsum(means) / len(means) if means else None
+def values_of(parts: Sequence[Sequence[UnitScore]]) -> list[list[float]]:
+    """The values of `averaged` units, in the same shape."""
+    return [[unit.value for unit in part if unit.value is not None] for part in parts]
 
 
-def cells_of(part: Slice, clusters: Mapping[str, int]) -> Cells:
-    """The same mean as sums over clusters, for resampling; without the scale."""
-    cells = averaged(part.units, part.metric)
-    flat = [unit for cell in cells for unit in cell]
-    values = np.array([unit.value for unit in flat], dtype=np.float64)
-    ends = np.cumsum([0, *map(len, cells)])
-    members = [list(range(start, end)) for start, end in pairwise(ends)]
-    return Cells.gather(values, [clusters[unit.cluster] for unit in flat], len(clusters), [members])
+def mean_of(values: Sequence[Sequence[float]]) -> float | None:
+    """The mean of the means of lists that are not empty, without the metric's scale; None without a list."""
+    means = [math.fsum(part) / len(part) for part in values]
+    return math.fsum(means) / len(means) if means else None
+
+
+def estimate_of(parts: Sequence[Sequence[UnitScore]], values: Sequence[Sequence[float]]) -> Estimate:
+    """`mean_of(values)` with its standard error over clusters. `values` has the shape of `parts`, and at least one
+    value: those of the units, or their change from one run to another."""
+    numbers: dict[str, int] = {}
+    clusters = [numbers.setdefault(unit.cluster, len(numbers)) for part in parts for unit in part]
+    labels = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return clustered_mean([value for part in values for value in part], clusters, labels)
+
+
+class Row(Protocol):
+    """What `few_videos` reads of a row of scores or of differences."""
+
+    @property
+    def metric(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def clusters(self) -> int: ...
+
+
+def few_videos(rows: Sequence[Row], named: int = 6) -> list[str]:
+    """One note on the rows with too few videos for an interval that can be relied on, the first `named` by name; empty
+    where there are none."""
+    few = [row for row in rows if row.n and row.clusters < FEW_CLUSTERS]
+    if not few:
+        return []
+    names = [f"{row.label or row.metric} ({row.clusters})" for row in few[:named]]
+    return [
+        f"{len(few)} of {len(rows)} scores rest on fewer than {FEW_CLUSTERS} videos, so that their 95% intervals and "
+        f"p-values are approximate (on one video there are none): {', '.join(names)}{', …' if len(few) > named else ''}"
+    ]

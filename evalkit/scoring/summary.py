@@ -1,38 +1,35 @@
-"""From records to scores: headline, slices, and how sure one can be of them.
+"""From the records of one run to its scores, each with its counts and a 95 % interval.
 
-Every number comes with how many units it is over, how many were expected, how many replies could not be read, how many
-questions failed, and the 95 % interval of a bootstrap over clusters (videos; VNBench: haystacks). With few clusters
-(under about 30) such an interval is somewhat too narrow: read it with their number.
+The intervals are clustered by video (VNBench: by haystack): see `evalkit/stats/intervals.py`. Scores with fewer than 15
+videos are named in the notes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evalkit.errors import ConfigError, DataError, suggest
-from evalkit.scoring.slices import Mean, Slice, cells_of, mean_of, slices_of
-from evalkit.scoring.units import EACH, Unit
-from evalkit.stats.bootstrap import Cells, percentile_interval
-from evalkit.stats.standard_error import saturated_interval, wilson_interval
+from evalkit.scoring.slices import Mean, Slice, averaged, estimate_of, few_videos, mean_of, slices_of, values_of
+from evalkit.scoring.units import EACH, Unit, UnitScore
+from evalkit.stats import share_interval, t_interval
 from evalkit.types import Record
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 __all__ = ["Mean", "Metric", "Scores", "summarize"]
-
-RESAMPLES = 10_000
-"""Enough for the ends of an interval to stand within a tenth of a point on benchmarks of this kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One number. `group` and `label` are empty for all questions together. `value` is the protocol's: failed units
-    count as wrong, units that the protocol drops do not count. `answered` leaves failed units out as well. `n` counts
-    the units behind `value`; the other counts are units too. None: there is nothing to average, or (interval) fewer
-    than two clusters."""
+    """One score and its counts, which are of units.
+
+    `group`, `label`: the slice; empty for all questions together.
+    `value`: the score of the protocol: failed units count as wrong, units that the protocol excludes do not count.
+    `low`, `high`: its 95 % interval; None with fewer than two clusters.
+    `n`: the units behind `value`. `clusters`: their videos.
+    `answered`, `n_answered`: the score without the failed units, and the units behind it.
+    `value` and `answered` are None where no unit has a value.
+    """
 
     metric: str
     group: str
@@ -52,8 +49,11 @@ class Metric:
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of one run under one protocol. The counts here are questions. `coverage`: answered questions of the
-    expected ones. `complete`: all expected questions were answered."""
+    """The scores of one run under one protocol. The counts are of questions.
+
+    `coverage`: the share of the expected questions that were answered, 0 to 1.
+    `complete`: all expected questions were answered.
+    """
 
     protocol: str
     headline: Metric
@@ -75,12 +75,6 @@ class Scores:
         names = sorted({row.metric for row in self.rows})
         raise ConfigError(f'No score "{name}" for {group or "all"} {label}.{suggest(name, names)} There are: {names}.')
 
-    def to_frame(self) -> pd.DataFrame:
-        """Tidy: one row a metric and label."""
-        import pandas as pd
-
-        return pd.DataFrame([{"protocol": self.protocol, **asdict(row)} for row in self.rows])
-
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -96,8 +90,6 @@ def summarize(
     tables: Sequence[str] = (),
     unit: Unit = EACH,
     expected: int | None = None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
 ) -> Scores:
     """Scores of the records of one run; the first of `metrics` is the headline.
 
@@ -108,10 +100,8 @@ def summarize(
     """
     records = sorted(records, key=lambda record: (record.cluster, record.unit, record.question))
     _check(records, metrics)
-    clusters = {cluster: number for number, cluster in enumerate(dict.fromkeys(r.cluster for r in records))}
     slices = [part for metric in metrics for part in slices_of(records, metric, metrics, tables, unit)]
-    intervals = _intervals(slices, clusters, seed, resamples)
-    rows = [_row(part, interval, unit, expected) for part, interval in zip(slices, intervals, strict=True)]
+    rows = [_row(part, unit, expected) for part in slices]
     failed = sum(record.status != "ok" for record in records)
     wanted = len(records) if expected is None else expected
     incomplete = 0 if unit.size == 1 else sum(not part.complete for part in unit.reduce(records))
@@ -126,7 +116,7 @@ def summarize(
         n_excluded=sum(record.status == "ok" and record.score is None for record in records),
         coverage=min(1.0, (len(records) - failed) / wanted),
         complete=len(records) - failed >= wanted and not incomplete,
-        notes=[_incomplete(incomplete, unit.size)] if incomplete else [],
+        notes=[*([_incomplete(incomplete, unit.size)] if incomplete else []), *few_videos(rows)],
     )
 
 
@@ -148,50 +138,47 @@ def _check(records: Sequence[Record], metrics: Sequence[Mean]) -> None:
             )
 
 
-def _row(part: Slice, interval: tuple[float | None, float | None], unit: Unit, expected: int | None) -> Metric:
+def _row(part: Slice, unit: Unit, expected: int | None) -> Metric:
     metric, size = part.metric, (part.metric.unit or unit).size
     scored = [u for u in part.units if u.value is not None]
-    answered = [u for u in part.units if not u.failed]
-    low, high = interval
+    failed = sum(u.failed for u in part.units)
+    value, low, high = _score(scored, metric)
     return Metric(
         metric=metric.name,
         group=part.group,
         label=part.label,
-        value=mean_of(part.units, metric),
+        value=value,
         low=low,
         high=high,
         n=len(scored),
         n_expected=None if part.group or metric.where or expected is None else expected // size,
-        answered=mean_of(answered, metric),
-        n_answered=sum(u.value is not None for u in answered),
+        answered=_mean([u for u in scored if not u.failed], metric) if failed else value,
+        n_answered=sum(not u.failed for u in scored),
         n_invalid=sum(u.invalid for u in part.units),
-        n_failed=sum(u.failed for u in part.units),
+        n_failed=failed,
         n_excluded=len(part.units) - len(scored),
         clusters=len({u.cluster for u in scored}),
     )
 
 
-def _intervals(
-    slices: Sequence[Slice], clusters: Mapping[str, int], seed: int, resamples: int
-) -> list[tuple[float | None, float | None]]:
-    """95 % ends for each slice, all from the same resamples."""
-    cells = Cells.join([cells_of(part, clusters) for part in slices])
-    low, high = percentile_interval(cells.bootstrap(resamples, seed))
-    return [_ends(part, float(low[i]), float(high[i])) for i, part in enumerate(slices)]
+def _score(units: Sequence[UnitScore], metric: Mean) -> tuple[float | None, float | None, float | None]:
+    """Value, low and high, in the metric's scale."""
+    parts = averaged(units, metric)
+    values = values_of(parts)
+    mean = mean_of(values)
+    if mean is None:
+        return None, None, None
+    estimate = estimate_of(parts, values)
+    if estimate.clusters < 2:
+        return mean * metric.scale, None, None
+    share = metric.is_share([value for part in values for value in part])
+    low, high = (share_interval if share else t_interval)(estimate)
+    return mean * metric.scale, round(low * metric.scale, 6), round(high * metric.scale, 6)
 
 
-def _ends(part: Slice, low: float, high: float) -> tuple[float | None, float | None]:
-    """Where resampling cannot vary a rate, as all answers or all videos score alike, each video is a single trial: that
-    they do is no reason to be sure."""
-    values = {u.value for u in part.units if u.value is not None}
-    clusters = len({u.cluster for u in part.units if u.value is not None})
-    if clusters < 2:
-        return None, None
-    if part.metric.scale == 100 and values in ({0.0}, {1.0}):
-        low, high = saturated_interval(clusters, right=values == {1.0})
-    elif part.metric.scale == 100 and high - low < 1e-9:
-        low, high = wilson_interval(low, clusters)
-    return round(low * part.metric.scale, 6), round(high * part.metric.scale, 6)
+def _mean(units: Sequence[UnitScore], metric: Mean) -> float | None:
+    mean = mean_of(values_of(averaged(units, metric)))
+    return None if mean is None else mean * metric.scale
 
 
 def _incomplete(units: int, size: int) -> str:

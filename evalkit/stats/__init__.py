@@ -1,31 +1,18 @@
-"""Intervals and tests for benchmark scores: clustered by video, exact where they can be, seeded where they draw."""
+"""Means of clustered values with their intervals and p-values; corrections for several tests; agreement of answers."""
 
-from evalkit.stats.bootstrap import Cells, percentile_interval, resample
-from evalkit.stats.paired import Agreement, McNemar, agreement, holm, mcnemar
-from evalkit.stats.standard_error import (
-    clustered_se,
-    design_effect,
-    detectable_difference,
-    naive_se,
-    normal_interval,
-    saturated_interval,
-    wilson_interval,
-)
+from evalkit.stats.clustered import FEW_CLUSTERS, Estimate, clustered_mean
+from evalkit.stats.intervals import detectable_difference, share_interval, t_interval, t_test
+from evalkit.stats.paired import Agreement, agreement, holm
 
 __all__ = [
+    "FEW_CLUSTERS",
     "Agreement",
-    "Cells",
-    "McNemar",
+    "Estimate",
     "agreement",
-    "clustered_se",
-    "design_effect",
+    "clustered_mean",
     "detectable_difference",
     "holm",
-    "mcnemar",
-    "naive_se",
-    "normal_interval",
-    "percentile_interval",
-    "resample",
-    "saturated_interval",
-    "wilson_interval",
+    "share_interval",
+    "t_interval",
+    "t_test",
 ]

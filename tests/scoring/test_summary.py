@@ -37,9 +37,7 @@ def record(question: str, score: float | None, cluster: str = "v", **more: objec
 def test_lvbench_scores_to_the_last_digit(setting: str) -> None:
     expected = expected_scores()[setting]
     tables = {"type": "genre", "first_question_type": "first_capability", "question_type": "capability"}
-    scores = summarize(
-        lvbench_records(setting), [Mean("accuracy")], tuple(tables.values()), expected=1549, resamples=100
-    )
+    scores = summarize(lvbench_records(setting), [Mean("accuracy")], tuple(tables.values()), expected=1549)
     headline = scores.headline
     assert headline.value is not None
     assert (round(headline.value * 15.49), headline.n) == (expected["overall"]["correct"], expected["overall"]["total"])
@@ -56,7 +54,7 @@ def test_lvbench_scores_to_the_last_digit(setting: str) -> None:
 @needs_replay
 @pytest.mark.parametrize(("setting", "value"), [("pure", 47.64), ("w_chunk", 46.61), ("w_chunk_bilevel", 48.61)])
 def test_published_lvbench_headlines(setting: str, value: float) -> None:
-    scores = summarize(lvbench_records(setting), [Mean("accuracy")], resamples=10)
+    scores = summarize(lvbench_records(setting), [Mean("accuracy")])
     assert scores.headline.value is not None and round(scores.headline.value, 2) == value
 
 
@@ -109,13 +107,14 @@ def test_all_of_four_needs_four() -> None:
     assert scores.headline.value == pytest.approx(100 / 3)
     assert (scores.headline.n, scores.headline.n_expected) == (3, 3)
     assert scores.metric("single try").value == pytest.approx(1000 / 11)
-    assert not scores.complete and scores.notes == [
-        "1 of the units do not have all of their 4 questions, and count as wrong"
-    ]
+    assert not scores.complete
+    incomplete, few = scores.notes
+    assert incomplete == "1 of the units do not have all of their 4 questions, and count as wrong"
+    assert few.startswith("2 of 2 scores rest on fewer than 15 videos") and few.endswith(": 4/4 (3), single try (3)")
 
 
 def test_videos_that_score_alike_are_no_reason_to_be_sure() -> None:
-    """Resampling whole videos, each with one of four right, gives 25 every time."""
+    """Each video has one of four right, so that the score is 25 whichever video is left out."""
     records = [record(f"{v}-{q}", float(q == 0), f"v{v}") for v in range(6) for q in range(4)]
     headline = summarize(records, [Mean("accuracy")]).headline
     assert headline.value == 25 and headline.low is not None and headline.high is not None
@@ -136,12 +135,29 @@ def test_order_of_records_changes_nothing() -> None:
     assert summarize(records, [Mean("m"), Mean("macro", over="g")], ["g"]) == one
 
 
-def test_round_trip_and_frame() -> None:
+def test_round_trip() -> None:
     records = [record(str(i), float(i % 2), str(i % 5), groups={"g": ["x", "y"][: 1 + i % 2]}) for i in range(20)]
     scores = summarize(records, [Mean("accuracy")], ["g"])
     assert Scores.from_dict(json.loads(json.dumps(scores.to_dict()))) == scores
-    frame = scores.to_frame()
-    assert list(frame["label"]) == ["", "x", "y"] and list(frame["n"]) == [20, 20, 10]
+    assert [(row.label, row.n) for row in scores.rows] == [("", 20), ("x", 20), ("y", 10)]
+
+
+def test_intervals_stay_within_0_and_100_and_need_two_videos() -> None:
+    records = [record(str(i), float(i != 7), f"v{i // 3}") for i in range(60)]
+    headline = summarize(records, [Mean("accuracy")]).headline
+    assert headline.value == pytest.approx(100 * 59 / 60)
+    assert headline.low is not None and headline.high is not None and 85 < headline.low < headline.high < 100
+    perfect = summarize(records[9:], [Mean("accuracy")]).headline
+    assert (perfect.value, perfect.high) == (100, 100) and perfect.low is not None and 70 < perfect.low < 85
+    single = summarize(records[:3], [Mean("accuracy")])
+    assert (single.headline.low, single.headline.high) == (None, None) and "accuracy (1)" in single.notes[0]
+    assert summarize(records, [Mean("accuracy")]).notes == []
+
+
+def test_points_outside_0_to_1_have_a_t_interval() -> None:
+    records = [record(str(i), 2.0 + 8 * (i % 2), str(i)) for i in range(20)]
+    headline = summarize(records, [Mean("G-Avg", scale=1)]).headline
+    assert headline.value == 6 and (headline.low, headline.high) == pytest.approx((6 - 1.921, 6 + 1.921), abs=0.001)
 
 
 def test_mistakes_are_named() -> None:
