@@ -6,7 +6,7 @@ VideoMathQA's MBin splits one into four: there a unit counts only if all its mem
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evalkit.types import Record
@@ -19,7 +19,7 @@ class UnitScore:
 
     id: str
     cluster: str
-    groups: Mapping[str, tuple[str, ...]]
+    groups: Mapping[str, Sequence[str]]
     value: float | None
     failed: bool = False
     invalid: bool = False
@@ -33,22 +33,21 @@ class Unit:
     size: int = 1
 
     def reduce(self, records: Iterable[Record], value: str = "score") -> list[UnitScore]:
-        """One score a unit, in order of first appearance. `value` names the score of a grade to use."""
+        """One score a unit, in order of first appearance. `value` names the score of a grade to use. `records`: one a
+        question."""
+        if self.size == 1:
+            return [_single(record, value) for record in records]
         members: dict[str, list[Record]] = {}
         for record in records:
-            members.setdefault(record.question if self.size == 1 else record.unit, []).append(record)
+            members.setdefault(record.unit, []).append(record)
         return [self._score(id, records, value) for id, records in members.items()]
 
     def _score(self, id: str, members: list[Record], value: str) -> UnitScore:
         failed = any(record.status != "ok" for record in members)
         values = [value_of(record, value) for record in members]
         complete = len(members) == self.size
-        score: float | None
-        if all(v is None for v in values):
-            score = None
-        elif self.size == 1:
-            score = values[0]
-        else:
+        score = None
+        if any(v is not None for v in values):
             score = float(complete and all(v is not None and v >= 1 for v in values))
         invalid = any(record.status == "ok" and not record.valid for record in members)
         return UnitScore(id, members[0].cluster, _groups(members), score, failed, invalid, complete)
@@ -69,10 +68,15 @@ def value_of(record: Record, value: str) -> float | None:
     return record.score if value == "score" else record.values.get(value)
 
 
+def _single(record: Record, value: str) -> UnitScore:
+    """A question that is a unit of its own."""
+    failed = record.status != "ok"
+    score = value_of(record, value)
+    return UnitScore(record.question, record.cluster, record.groups, score, failed, not failed and not record.valid)
+
+
 def _groups(members: list[Record]) -> dict[str, tuple[str, ...]]:
     """Labels of all members, each once."""
-    if len(members) == 1:
-        return {group: tuple(labels) for group, labels in members[0].groups.items()}
     merged: dict[str, dict[str, None]] = {}
     for record in members:
         for group, labels in record.groups.items():
