@@ -136,7 +136,7 @@ def difference(a: Slice, b: Mapping[str, float]) -> Delta | None:
     units = [unit for unit in a.units if unit.value is not None and unit.id in b]
     parts = averaged(units, metric)
     ours, theirs = values_of(parts), [[b[unit.id] for unit in part] for part in parts]
-    mean_a, mean_b = mean_of(ours), mean_of(theirs)
+    mean_a, mean_b = mean_of(ours, metric), mean_of(theirs, metric)
     if mean_a is None or mean_b is None:
         return None
     changes = [[y - x for x, y in zip(*pair, strict=True)] for pair in zip(ours, theirs, strict=True)]
@@ -148,9 +148,9 @@ def difference(a: Slice, b: Mapping[str, float]) -> Delta | None:
         metric=metric.name,
         group=a.group,
         label=a.label,
-        a=mean_a * metric.scale,
-        b=mean_b * metric.scale,
-        delta=(mean_b - mean_a) * metric.scale,
+        a=mean_a,
+        b=mean_b,
+        delta=mean_b - mean_a,
         low=low,
         high=high,
         n=len(units),

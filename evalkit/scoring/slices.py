@@ -91,15 +91,15 @@ def values_of(parts: Sequence[Sequence[UnitScore]]) -> list[list[float]]:
     return [[unit.value for unit in part if unit.value is not None] for part in parts]
 
 
-def mean_of(values: Sequence[Sequence[float]]) -> float | None:
-    """The mean of the means of lists that are not empty, without the metric's scale; None without a list."""
+def mean_of(values: Sequence[Sequence[float]], metric: Mean) -> float | None:
+    """The mean of the means of lists that are not empty, in the metric's scale; None without a list."""
     means = [math.fsum(part) / len(part) for part in values]
-    return math.fsum(means) / len(means) if means else None
+    return metric.scale * math.fsum(means) / len(means) if means else None
 
 
 def estimate_of(parts: Sequence[Sequence[UnitScore]], values: Sequence[Sequence[float]]) -> Estimate:
-    """`mean_of(values)` with its standard error over clusters. `values` has the shape of `parts`, and at least one
-    value: those of the units, or their change from one run to another."""
+    """The same mean without the scale, with its standard error over clusters. `values` has the shape of `parts` and at
+    least one value: those of the units, or their changes from one run to another."""
     numbers: dict[str, int] = {}
     clusters = [numbers.setdefault(unit.cluster, len(numbers)) for part in parts for unit in part]
     labels = np.repeat(np.arange(len(parts)), [len(part) for part in parts])

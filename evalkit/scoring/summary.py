@@ -165,20 +165,19 @@ def _score(units: Sequence[UnitScore], metric: Mean) -> tuple[float | None, floa
     """Value, low and high, in the metric's scale."""
     parts = averaged(units, metric)
     values = values_of(parts)
-    mean = mean_of(values)
+    mean = mean_of(values, metric)
     if mean is None:
         return None, None, None
     estimate = estimate_of(parts, values)
     if estimate.clusters < 2:
-        return mean * metric.scale, None, None
+        return mean, None, None
     share = metric.is_share([value for part in values for value in part])
     low, high = (share_interval if share else t_interval)(estimate)
-    return mean * metric.scale, round(low * metric.scale, 6), round(high * metric.scale, 6)
+    return mean, round(low * metric.scale, 6), round(high * metric.scale, 6)
 
 
 def _mean(units: Sequence[UnitScore], metric: Mean) -> float | None:
-    mean = mean_of(values_of(averaged(units, metric)))
-    return None if mean is None else mean * metric.scale
+    return mean_of(values_of(averaged(units, metric)), metric)
 
 
 def _incomplete(units: int, size: int) -> str:

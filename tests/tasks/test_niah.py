@@ -102,12 +102,12 @@ def test_controls_of_a_column_share_one_prefill(root: Path) -> None:
     assert {item.cluster for item in items if item not in controls} == set(COLOURS)
 
 
-def test_intervals_resample_the_needles(root: Path) -> None:
+def test_intervals_are_clustered_by_needle(root: Path) -> None:
     task = mini(root)
     records = answer(task, lambda q: "?" if q.groups["question"] == ("cat",) else str(q.gold))
     headline = task.summarize(records).headline
     assert headline.value == pytest.approx(80) and headline.clusters == 5
-    assert headline.low is not None and headline.low < 60 and headline.high == 100
+    assert headline.low is not None and headline.low < 60 and headline.high > 95
 
 
 def test_marginals_and_cells(root: Path) -> None:

@@ -98,7 +98,7 @@ def test_counts_and_fours(root: Path, tmp_path: Path) -> None:
     broken = mini(tmp_path, split="mbin", allow_missing=True)
     scores = broken.summarize(answer(broken, oracle))
     assert scores.headline.value == pytest.approx(100 * 8 / 9)
-    assert len(scores.notes) == 1 and "do not have all of their 4 questions" in scores.notes[0]
+    assert len(scores.notes) == 2 and "do not have all of their 4 questions" in scores.notes[0]
 
 
 @pytest.mark.parametrize(
