@@ -37,7 +37,7 @@ from evalkit.video.settings import VideoSettings
 if TYPE_CHECKING:
     import pandas as pd
 
-    from evalkit.compare.study import Study
+    from evalkit.compare.comparison import RunComparison
 
 _NAMES = ("task", "benchmark", "split", "protocol", "model", "key")
 
@@ -115,12 +115,12 @@ def load_runs(*paths: str | Path) -> Runs:
     return Runs([read_run(path) for path in found])
 
 
-def compare(*runs: str | Path, plugins: Sequence[str] = ()) -> Study:
+def compare(*runs: str | Path, plugins: Sequence[str] = ()) -> RunComparison:
     """A verdict on two or more run folders: `.verdict` in words, `.pairs` in numbers. `plugins`: packages beside
     evalkit that the runs' configurations name. Raises RunError for runs that cannot be compared."""
-    from evalkit.compare.study import study
+    from evalkit.compare.comparison import compare_runs
 
-    return study([Path(run) for run in runs], tuple(plugins))
+    return compare_runs([Path(run) for run in runs], tuple(plugins))
 
 
 def rescore(

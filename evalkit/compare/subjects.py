@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evalkit.flat import flatten
+from evalkit.flat import flatten, varying
 from evalkit.report.entries import Entry
-from evalkit.report.naming import plain, varying
+from evalkit.report.naming import plain
 
 NOTED = ("packages", "hardware", "limit")
 """Subjects that are listed without a warning. Packages and hardware hardly ever change an answer; runs under different

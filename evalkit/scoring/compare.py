@@ -94,7 +94,7 @@ class Comparison:
 
 
 def p_text(p: float) -> str:
-    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+    return f"p = {p:.3f}" if p >= 0.001 else "p below 0.001"
 
 
 def compare(
