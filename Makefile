@@ -6,7 +6,7 @@ PYTHON ?= .venv/bin/python
 	touch .venv
 
 .PHONY: check test demo
-check: .venv  ## style and types
+check: .venv  ## ruff and mypy
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy

@@ -1,7 +1,7 @@
-"""From YAML to objects: the schema of the whole configuration, and the one place that instantiates a `_target_`.
+"""From YAML to objects: the schema of the whole configuration, and the only code that instantiates a `_target_`.
 
-A group's YAML names a dataclass in `_target_`; its other keys are that dataclass's fields. So the schema of a task or
-a model lives with the task or the model, and a misspelt key, a wrong type and a value that cannot work are all found
+A group's YAML names a dataclass in `_target_`; its other keys are the fields of that dataclass. The schema of a task or
+model is therefore in the file of the task or model. Misspelt keys, wrong types and impossible values are reported
 before anything heavy is imported.
 """
 
@@ -9,19 +9,37 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
+import math
+import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from evalkit import plugins as plugin_packages
 from evalkit.errors import ConfigError, suggest
 from evalkit.video.settings import VideoSettings
+
+_BASES = {
+    "task": "evalkit.task.Task",
+    "model": "evalkit.model.ModelSettings",
+    "source": "evalkit.sources.Source",
+    "executor": "evalkit.executors.base.Executor",
+    "tracker": "evalkit.trackers.settings.TrackerSettings",
+}
+"""Group -> the class that its `_target_` has to inherit from."""
+
+_MAX_INT = 2**63
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 
 
 @dataclass
 class DecodingSettings:
-    """Overrides of the protocol's token generation; null keeps the protocol's own."""
+    """Token generation. null keeps the value of the protocol."""
 
     max_new_tokens: int | None = None
     temperature: float | None = None
@@ -39,8 +57,9 @@ class DecodingSettings:
 
 @dataclass
 class Throughput:
-    """What the dry run computes times with. `tflops`: 10^12 operations a second, sustained over vision, prefill and
-    token generation. `video_speed`: seconds of video decoded in a second, all decoding processes together."""
+    """The speeds that the dry run computes times with. `tflops`: 10^12 operations a second, the mean over vision,
+    prefill and token generation. `video_speed`: seconds of video decoded per second by all decoding processes
+    together."""
 
     tflops: float = 300.0
     video_speed: float = 60.0
@@ -53,7 +72,7 @@ class Throughput:
 
 @dataclass
 class EvalConfig:
-    """Everything `python -m evalkit` can be told. Groups are typed by the dataclass their `_target_` names."""
+    """All settings of a run. Groups are typed by the dataclass that their `_target_` names."""
 
     task: Any = None
     model: Any = None
@@ -69,10 +88,10 @@ class EvalConfig:
     limit: int | None = None  # ask only the first questions
     min_coverage: float = 1.0  # below: exit code 3
     resume: str = "auto"  # auto | force: continue a run that was made by other code or data
-    dry_run: bool = False  # say what it would take, and stop
+    dry_run: bool = False  # print what the run would cost, and stop
     throughput: Throughput = field(default_factory=Throughput)
-    vars: dict[str, Any] = field(default_factory=dict)  # values of the user's own, for interpolations
-    plugins: list[str] = field(default_factory=list)  # packages beside evalkit that a _target_ may name
+    vars: dict[str, Any] = field(default_factory=dict)  # the user's own values, for interpolations
+    plugins: list[str] = field(default_factory=list)  # packages other than evalkit that a _target_ may name
 
     def __post_init__(self) -> None:
         if self.resume not in ("auto", "force"):
@@ -86,14 +105,16 @@ class EvalConfig:
 
 
 def root_settings(config: DictConfig) -> EvalConfig:
-    """The typed top level; groups stay plain mappings until `instantiate`."""
-    settings: EvalConfig = _typed(EvalConfig, config, "")
+    """The typed top level. Groups stay plain mappings until `instantiate`. Raises ConfigError."""
+    values = plain(config)
+    values["plugins"] = plugin_packages.names(values.get("plugins", []))
+    settings: EvalConfig = _typed(EvalConfig, values, "")
     settings.video.check()
     return settings
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A configuration as plain values, interpolations resolved. Raises ConfigError for one that leads nowhere."""
+    """A configuration as plain values, interpolations resolved. Raises ConfigError for one that cannot be resolved."""
     try:
         values = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
     except OmegaConfBaseException as error:
@@ -104,22 +125,29 @@ def plain(config: Any) -> dict[str, Any]:
 
 def instantiate(node: Any, group: str, plugins: list[str] | None = None) -> Any:
     """The object of a group: `node` is its mapping with `_target_`. Raises ConfigError naming key and near match."""
+    if node is None:
+        raise ConfigError(f"no {group} is named: add {group}=<name>.")
+    if not isinstance(node, dict | DictConfig):
+        raise ConfigError(f"{group} is a single value: it must be a config with _target_. Write {group}=<name>.")
     values = plain(node)
     target = values.pop("_target_", None)
     if not target:
         raise ConfigError(
             f"the {group} config has no _target_: it must name a dataclass such as evalkit.tasks.mlvu.MLVU."
         )
-    return _typed(locate(target, group, plugins or []), values, group)
+    return _typed(locate(str(target), group, plugins or []), values, group)
 
 
 def locate(target: str, group: str, plugins: list[str]) -> type[Any]:
-    """The class a `_target_` names. Only evalkit and the packages listed in `plugins` may be named: a config file is
-    data, and must not be able to run arbitrary code."""
-    if not any(target.startswith(f"{package}.") for package in ["evalkit", *plugins]):
+    """The class that a `_target_` names. It must be in evalkit, in an installed plug-in or in a package of `plugins`,
+    because a config file is data and must not be able to run arbitrary code; and it must be of the group's base class.
+    Raises ConfigError."""
+    allowed = ["evalkit", *plugin_packages.packages(), *plugins]
+    if not any(target.startswith(f"{package}.") for package in allowed):
+        package = target.split(".")[0]
         raise ConfigError(
-            f'{group}._target_="{target}" is outside evalkit. If you trust that package, list it: '
-            f"plugins=[{target.split('.')[0]}] (report and compare: --plugins {target.split('.')[0]})."
+            f'{group}._target_="{target}" is outside evalkit. If you trust that package, add plugins={package} '
+            f"(report and compare: --plugins {package})."
         )
     module_name, _, name = target.rpartition(".")
     try:
@@ -127,22 +155,83 @@ def locate(target: str, group: str, plugins: list[str]) -> type[Any]:
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise ConfigError(f'{group}._target_="{target}": there is no module {error.name}.') from None
-        raise
+        raise ConfigError(f"{target} needs the package {error.name}, which is not installed.") from None
     found = getattr(module, name, None)
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
         raise ConfigError(f'{group}._target_="{target}": {module_name} has no dataclass {name}.')
+    _check_base(found, target, group)
     return found
 
 
-def _typed(cls: type[Any], values: Any, group: str) -> Any:
-    """`values` as an instance of the dataclass `cls`, checked against its fields and types."""
+def _check_base(found: type[Any], target: str, group: str) -> None:
+    if group in _BASES:
+        module_name, _, name = _BASES[group].rpartition(".")
+        if not issubclass(found, getattr(importlib.import_module(module_name), name)):
+            raise ConfigError(
+                f'{group}._target_="{target}": this class does not fit the group {group}, because it does not inherit '
+                f"from {_BASES[group]}."
+            )
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise ConfigError(f'{group}._target_="{target}": this class is abstract; it does not define {missing}.')
+
+
+def _typed(cls: type[Any], values: dict[str, Any] | DictConfig, group: str) -> Any:
+    """`values` as an instance of the dataclass `cls`, checked against its fields and types. Raises ConfigError."""
     given = plain(values)
     _check_keys(cls, given, group)
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), given))
+        merged = OmegaConf.merge(OmegaConf.structured(cls), given)
+        if missing := sorted(OmegaConf.missing_keys(merged)):
+            key = _join(group, missing[0])
+            raise ConfigError(f"{key} has no value: add {key}=<value>.")
+        for key, value in _leaves(OmegaConf.to_container(merged), group):
+            check_value(key, value)
+        return OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        key = ".".join(filter(None, (group, str(getattr(error, "full_key", None) or ""))))
-        raise ConfigError(f"{key}: {str(error).splitlines()[0]}.") from None
+        key = _join(group, str(getattr(error, "full_key", None) or ""))
+        reason = str(error).splitlines()[0]
+        if "not Optional" in reason or "Incompatible value 'None'" in reason:
+            reason = "null is not allowed here, give a value"
+        raise ConfigError(f"{key}: {reason}.") from None
+
+
+def _join(*parts: str) -> str:
+    return ".".join(part for part in parts if part)
+
+
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """(key, value) of each single value, in lists too."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(inner, _join(key, str(name)))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _leaves(inner, key)
+    else:
+        yield key, value
+
+
+def check_value(key: str, value: Any) -> None:
+    """Raise ConfigError for a value that no setting can have: nan, inf, an integer of more than 64 bits, and a key or
+    password given as a setting `..._env`, which takes the name of an environment variable. The message does not
+    repeat such a value."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key}={value}: give a finite number.")
+    if isinstance(value, int) and not -_MAX_INT <= value < _MAX_INT:
+        raise ConfigError(f"{key}={value}: the number is too large; give less than 2^63 (about 9.2e18).")
+    if key.endswith("_env") and isinstance(value, str) and value and not _is_variable(value):
+        raise ConfigError(
+            f"{key} takes the name of an environment variable, such as OPENAI_API_KEY, and what was given is no such "
+            f"name (it is not repeated here, because it may be the key itself). Write `export OPENAI_API_KEY=...`, then "
+            f"{key}=OPENAI_API_KEY."
+        )
+
+
+def _is_variable(value: str) -> bool:
+    """Whether a text is the name of an environment variable. Upper case only, and long names need an underscore: many
+    keys consist of letters and digits alone."""
+    return value in os.environ or bool(_VARIABLE.fullmatch(value) and ("_" in value or len(value) < 16))
 
 
 def _check_keys(cls: type[Any], values: dict[str, Any], group: str) -> None:
@@ -154,12 +243,16 @@ def _check_keys(cls: type[Any], values: dict[str, Any], group: str) -> None:
                 f'{group or "evalkit"} has no setting "{key}".{suggest(key, fields)} There are: {", ".join(fields)}.'
             )
         inner = hints[key]
-        if isinstance(inner, type) and dataclasses.is_dataclass(inner) and isinstance(value, dict):
-            _check_keys(inner, value, f"{group}.{key}".lstrip("."))
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            path = _join(group, key)
+            if not isinstance(value, dict):
+                names = ", ".join(f.name for f in dataclasses.fields(inner) if f.init)
+                raise ConfigError(f"{path} is a group of settings ({names}): write {path}.<setting>=<value>.")
+            _check_keys(inner, value, path)
 
 
 def identity(settings: Any) -> dict[str, Any]:
-    """The settings that can change an answer: fields without NEUTRAL metadata, nested dataclasses likewise."""
+    """The settings that can change an answer: all fields without NEUTRAL metadata, nested dataclasses included."""
     out: dict[str, Any] = {}
     for f in dataclasses.fields(settings):
         if not f.init or f.metadata.get("neutral"):

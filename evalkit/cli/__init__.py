@@ -1,1 +1,1 @@
-"""The command line: Hydra's grammar, messages of our own, exit codes."""
+"""The command line: Hydra overrides, one table of commands, clear messages, exit codes."""

@@ -1,15 +1,17 @@
-"""Composing the configuration with Hydra, and saying clearly what is wrong with an override."""
+"""Composes the configuration with Hydra, and reports clearly what is wrong with an override."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from evalkit import CONFIGS
+from evalkit import CONFIGS, plugins
 from evalkit.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
@@ -19,25 +21,35 @@ GROUPS = ("task", "model", "source", "setting", "experiment", "sweep", "tracker"
 
 
 def choices(group: str, configs: Path = CONFIGS) -> list[str]:
-    """The names of a config group: `video_xl_2/lvbench` for nested ones."""
+    """The names of a config group, nested ones as `video_xl_2/lvbench`."""
     folder = configs / group
     return sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.yaml"))
 
 
+def all_choices(group: str, dirs: Sequence[Path]) -> list[str]:
+    """The names of a config group in all config folders."""
+    return sorted({name for folder in dirs for name in choices(group, folder)})
+
+
 def check_names(overrides: Sequence[str], dirs: Sequence[Path], name: str = "evalkit") -> set[str]:
-    """The groups that are given. Raises ConfigError for a setting or a choice that does not exist."""
+    """The groups that the overrides name, for the configuration configs/<name>.yaml. Raises ConfigError for a setting
+    or a choice that does not exist."""
     given = set()
-    known = [*GROUPS, *_top_level(name)]
+    known = _top_level(name)
     for override in overrides:
         key, separator, value = override.lstrip("+~").partition("=")
+        group = key.partition("@")[0]
         if not separator and not override.startswith("~"):
-            raise ConfigError(f'"{override}" is not a setting: write key=value, such as task={_all("task", dirs)[0]}.')
-        if key.split(".")[0] not in known:
+            raise ConfigError(
+                f'"{override}" is not a setting: write key=value, such as task={all_choices("task", dirs)[0]}.'
+            )
+        if group.split(".")[0] not in known:
             raise ConfigError(f'there is no setting "{key}".{suggest(key, known)} There are: {", ".join(known)}.')
-        if key in GROUPS:
-            given.add(key)
+        if group in GROUPS:
+            given.add(group)
+            _check_group_value(group, value, dirs) if separator else None
             for choice in _names(value):
-                _check_choice(key, choice, dirs)
+                _check_choice(group, choice, dirs)
     return given
 
 
@@ -45,32 +57,40 @@ def require(groups: Sequence[str], given: set[str], dirs: Sequence[Path]) -> Non
     """Raise ConfigError, listing the choices, for a group that has no default and is not given."""
     for group in groups:
         if group not in given:
-            raise ConfigError(f"no {group} is named: add {group}=<name>, one of {', '.join(_all(group, dirs))}.")
+            raise ConfigError(f"no {group} is named: add {group}=<name>, one of {', '.join(all_choices(group, dirs))}.")
 
 
 def _top_level(name: str) -> list[str]:
-    """The settings beside the groups, as configs/<name>.yaml lists them."""
-    lines = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    names = [line.partition(":")[0] for line in lines if line[:1].isalpha() and ":" in line]
-    return [name for name in names if name not in ("defaults", "hydra")]
+    """The groups and settings of configs/<name>.yaml."""
+    from omegaconf import OmegaConf
+
+    content = OmegaConf.load(CONFIGS / f"{name}.yaml")
+    groups = [str(key) for entry in content.pop("defaults") if isinstance(entry, DictConfig) for key in entry]
+    return [key for key in [*groups, *map(str, content)] if not key.startswith(("override", "hydra"))]
 
 
 def _names(value: str) -> list[str]:
-    """The choices of a group override; several in a sweep."""
+    """The choices that a group override names; several in a sweep."""
     return [name.strip().strip("'\"") for name in value.strip("[]").split(",") if name.strip() not in ("", "null")]
 
 
-def _all(group: str, dirs: Sequence[Path]) -> list[str]:
-    return sorted({name for folder in dirs for name in choices(group, folder)})
+def _check_group_value(group: str, value: str, dirs: Sequence[Path]) -> None:
+    """Raise ConfigError for a group without a name, and for a list where one name belongs."""
+    names = ", ".join(all_choices(group, dirs))
+    if any(name.strip() in ("", "null") for name in value.strip("[]").split(",")):
+        raise ConfigError(f"{group}={value} names nothing: leave it out, or choose one of {names}.")
+    if value.startswith("[") and group not in ("setting", "experiment", "sweep"):
+        raise ConfigError(f"{group}={value} is a list: name one of {names}, or several with -m and commas.")
 
 
 def _check_choice(group: str, name: str, dirs: Sequence[Path]) -> None:
-    known = _all(group, dirs)
+    known = all_choices(group, dirs)
     places = [folder / group / f"{name}.yaml" for folder in dirs if name in choices(group, folder)]
-    if len(places) > 1:
-        raise ConfigError(
-            f"{group}={name} exists twice, in {places[0]} and in {places[1]}: give yours a name of its own."
-        )
+    own = [place for place in places if place.parents[len(Path(group, name).parts) - 1] not in plugins.config_folders()]
+    if len(own) > 1:
+        raise ConfigError(f"{group}={name} exists twice, in {own[0]} and in {own[1]}: rename yours.")
+    for place in places[1:]:
+        print(f"warning: {group}={name} is read from {places[0]}; the plug-in's {place} is ignored.", file=sys.stderr)
     if name not in known and not any(letter in name for letter in "(*$"):  # choice(...), glob(*), ${...}
         raise ConfigError(f'{group}="{name}" does not exist.{suggest(name, known)} There are: {", ".join(known)}.')
 
@@ -78,59 +98,76 @@ def _check_choice(group: str, name: str, dirs: Sequence[Path]) -> None:
 def compose(overrides: Sequence[str], dirs: Sequence[Path] = (CONFIGS,), name: str = "evalkit") -> DictConfig:
     """The configuration `name` with these overrides; of a sweep, with the first value of each.
 
-    Raises ConfigError that names the key and the near match.
+    Raises ConfigError naming the key and the near match.
     """
     from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
     from hydra.core.override_parser.types import OverrideType
-    from hydra.errors import HydraException, OverrideParseException
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
 
-    searchpath = _search(dirs)
-    try:
-        with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="evalkit"):
-            groups: list[Override] = []
-            values: list[Override] = []
-            for override in _parsed(overrides):
-                (groups if override.key_or_group in GROUPS else values).append(override)
-            config = hydra_compose(name, [*map(_single, groups), *searchpath])
-            for override in values:
-                if override.type == OverrideType.CHANGE and not override.package:
-                    _check_key(override.key_or_group, config)
-            if values:
-                config = hydra_compose(name, [*map(_single, groups), *map(_single, values), *searchpath])
-    except OverrideParseException as error:
-        raise ConfigError(f'"{error.override}" cannot be read: {_first_line(error)}.') from None
-    except YAMLError as error:
-        raise ConfigError(f"a config file is no YAML: {' '.join(str(error).split())}.") from None
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_first_line(error)) from None
+    with _hydra():
+        searchpath = _search(dirs)
+        parsed = _parsed(overrides)
+        groups = [override for override in parsed if override.key_or_group in GROUPS]
+        values = [override for override in parsed if override.key_or_group not in GROUPS]
+        config = hydra_compose(name, [*map(_single, groups), *searchpath])
+        packages = _packages(config, values)
+        for override in values:
+            if override.type == OverrideType.CHANGE and not override.package:
+                _check_key(override.key_or_group, config, packages)
+        if values:
+            config = hydra_compose(name, [*map(_single, groups), *map(_single, values), *searchpath])
     return config
 
 
-def cells(overrides: Sequence[str], dirs: Sequence[Path] = (CONFIGS,)) -> list[list[str]]:
-    """The overrides of each cell of a sweep, in its order; one cell for a single run. Sweeps of other sweepers than
-    Hydra's basic one are theirs to take apart, and count as none."""
+def hydra_settings(overrides: Sequence[str], dirs: Sequence[Path] = (CONFIGS,)) -> DictConfig:
+    """Hydra's own part of the configuration: mode, sweeper, launcher. Raises ConfigError."""
     from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="evalkit"):
+    with _hydra():
         whole = hydra_compose("evalkit", [*map(_single, _parsed(overrides)), *_search(dirs)], return_hydra_config=True)
-    sweeper = whole.hydra.sweeper
-    if not str(sweeper.get("_target_", "")).endswith("BasicSweeper"):
+    settings: DictConfig = whole.hydra
+    return settings
+
+
+def cells(overrides: Sequence[str], hydra: DictConfig) -> list[list[str]]:
+    """The overrides of each cell of a sweep, in order. `hydra`: see `hydra_settings`. Empty for other sweepers than
+    Hydra's basic one, which choose their cells while they run."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    if not str(hydra.sweeper.get("_target_", "")).endswith("BasicSweeper"):
         return []
-    params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
-    parsed = OverridesParser.create().parse_overrides([*params, *overrides])
-    (batch,) = BasicSweeper.split_arguments(parsed, None)
+    params = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
+    (batch,) = BasicSweeper.split_arguments(_parsed([*params, *overrides]), None)
     return [list(cell) for cell in batch]
 
 
 def swept(overrides: Sequence[str]) -> list[str]:
     """The overrides that name several values."""
     return [str(o.input_line) for o in _parsed(overrides) if o.is_sweep_override()]
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    """Hydra's compose API on evalkit's folder; its errors become ConfigError."""
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException, OverrideParseException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="evalkit"):
+            yield
+    except OverrideParseException as error:
+        shown = str(error.override)
+        if "_env" in shown:
+            shown = shown.partition("=")[0]  # the value may hold a key or password
+        raise ConfigError(
+            f'"{shown}" cannot be read: write key=value, and put a value with spaces, brackets, quotes or a comma at '
+            "its end in quotes of its own, as in key='\"a, b\"'."
+        ) from None
+    except YAMLError as error:
+        raise ConfigError(f"a config file is not valid YAML: {' '.join(str(error).split())}.") from None
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a group that is a number, say
+        raise ConfigError(_first_line(error)) from None
 
 
 def _search(dirs: Sequence[Path]) -> list[str]:
@@ -151,34 +188,39 @@ def _single(override: Override) -> str:
     return f"{override.get_key_element()}={value}"
 
 
-def _check_key(key: str, config: DictConfig) -> None:
+def _packages(config: DictConfig, values: Sequence[Override]) -> list[str]:
+    """The packages that `plugins` lists, in the configuration or on the command line."""
+    given = [override.value() for override in values if override.key_or_group == "plugins"]
+    return [name for value in (config.get("plugins", []), *given) for name in plugins.names(value)]
+
+
+def _check_key(key: str, config: DictConfig, packages: list[str]) -> None:
+    """Raise ConfigError if `config` has no such key. `packages`: those whose classes may be imported for the message."""
     node: Any = config
     path = ""
     for part in key.split("."):
-        if not isinstance(node, DictConfig):
+        if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
             return  # below a value or a list; Hydra checks the rest
-        if part not in node:
+        if part not in node.keys():  # noqa: SIM118 - `in node` is false for a mandatory value (???)
             keys = [str(k) for k in node if not str(k).startswith("_")]
             if path and not len(node):
-                raise ConfigError(f"{path} holds what you put into it: write +{key}=<value>.")
-            if part in _fields_of(node):
-                raise ConfigError(
-                    f'"{key}" does not stand in the YAML of {path}: add it there, or write +{key}=<value>.'
-                )
+                raise ConfigError(f"{path} is an empty mapping: write +{key}=<value> to add to it.")
+            if part in _fields_of(node, packages):
+                raise ConfigError(f'"{key}" is not in the YAML of {path}: add it there, or write +{key}=<value>.')
             near = suggest(part, keys) or _elsewhere(part, config)
             raise ConfigError(f'there is no setting "{key}".{near} {_list(path, keys)}')
-        node, path = node[part], f"{path}.{part}".lstrip(".")
+        node, path = node._get_node(part), f"{path}.{part}".lstrip(".")
 
 
-def _fields_of(node: DictConfig) -> list[str]:
-    """The settings of the class that a group names, also those its YAML does not list."""
+def _fields_of(node: DictConfig, packages: list[str]) -> list[str]:
+    """The settings of the class that a group names, including those that its YAML does not list."""
     from evalkit.config import locate
 
     target = str(node.get("_target_", ""))
     if not target:
         return []
     try:
-        return [f.name for f in fields(locate(target, "", [target.split(".")[0]])) if f.init]
+        return [f.name for f in fields(locate(target, "", packages)) if f.init]
     except ConfigError:
         return []
 
@@ -203,7 +245,7 @@ def _paths(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _first_line(error: BaseException) -> str:
-    """Hydra wraps what OmegaConf says; the innermost message is the useful one."""
+    """Hydra wraps the message of OmegaConf; the innermost message is the useful one."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).strip().splitlines()[0]

@@ -1,4 +1,4 @@
-"""What Hydra runs: one job, or each job of a sweep."""
+"""The function that Hydra runs: one run, or each cell of a sweep."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -19,20 +22,32 @@ from evalkit.errors import EvalkitError
 _codes: list[int] = []
 
 
-def start(argv: Sequence[str]) -> int:
-    """Hand over to Hydra; the worst exit code of its jobs."""
-    sys.argv = [sys.argv[0], *argv]
+class ConfigFolders(SearchPathPlugin):
+    """Adds config folders to Hydra's search path. Hydra's own --config-dir takes only one."""
+
+    folders: Sequence[Path] = ()
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in self.folders:
+            search_path.append(provider="evalkit", path=f"file://{folder.resolve()}")
+
+
+def start(argv: Sequence[str], folders: Sequence[Path] = ()) -> int:
+    """Start Hydra with these words and config folders. Returns the worst exit code of its jobs."""
+    sys.argv = [sys.argv[0], *(word for word in argv if not word.startswith(("--config-dir=", "-cd=")))]
     _codes.clear()
+    ConfigFolders.folders = folders
+    Plugins.instance().register(ConfigFolders)
     hydra.main(config_path=str(CONFIGS), config_name="evalkit", version_base="1.3")(one)()
     codes = _codes + sweeps.take_codes()
     return next((code for code in (job.INTERRUPTED, job.MISTAKE, job.BELOW_COVERAGE) if code in codes), job.OK)
 
 
 def one(config: DictConfig) -> int:
-    """One run. A failed job of a sweep does not stop the others; an interrupted one does."""
-    about = HydraConfig.get()
-    sweeping = about.mode == RunMode.MULTIRUN
-    group = Path(about.sweep.dir).name if sweeping else None
+    """One run. A failed cell of a sweep does not stop the others; an interrupted one does."""
+    settings = HydraConfig.get()
+    sweeping = settings.mode == RunMode.MULTIRUN
+    group = Path(settings.sweep.dir).name if sweeping else None
     found = None
     if sweeping:
         sweeps.note_cell(sweeps.NOT_ENDED)

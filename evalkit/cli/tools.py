@@ -1,4 +1,4 @@
-"""What the commands beside the run share: arguments, a task with its data, one way to end."""
+"""Shared by the commands that take settings (fetch, doctor, rescore, import-log, tasks, models): arguments and exit."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from evalkit import CONFIGS
-from evalkit.cli.command import config_dirs, fail
-from evalkit.cli.compose import check_names, compose, require
+from evalkit import plugins
+from evalkit.cli.command import fail
+from evalkit.cli.compose import check_names, compose, require, swept
+from evalkit.cli.words import normalized, search_dirs
 from evalkit.errors import ConfigError, EvalkitError, suggest
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """`names` are the words that are no settings (files, run folders); `overrides` the key=value ones."""
+    """`names`: the words that are not settings (files, run folders). `overrides`: the key=value words. `dirs`: where
+    configs are searched."""
 
     names: list[str]
     overrides: list[str]
     dirs: list[Path]
 
     def setting(self, key: str, default: str | None = None) -> str | None:
-        """Take a setting of the command's own out of the overrides."""
+        """Remove a setting of the command's own from the overrides and return its value."""
         for override in list(self.overrides):
             if override.startswith(f"{key}="):
                 self.overrides.remove(override)
@@ -32,22 +34,26 @@ class Arguments:
         return default
 
     def flag(self, key: str, default: bool = False) -> bool:
-        """Take a setting that is true or false."""
+        """Remove a setting that is true or false and return it."""
         value = (self.setting(key, str(default)) or "").lower()
         if value not in ("true", "false"):
             raise ConfigError(f"{key}={value}: choose true or false.")
         return value == "true"
 
     def compose(self, name: str = "data") -> DictConfig:
-        """The configuration of a command; raises ConfigError naming key and near match."""
+        """The configuration configs/<name>.yaml with the overrides. Raises ConfigError naming key and near match."""
         require(["task"], check_names(self.overrides, self.dirs, name), self.dirs)
-        return compose(self.overrides, self.dirs, name)
+        config = compose(self.overrides, self.dirs, name)
+        if several := swept(self.overrides):
+            raise ConfigError(f"{several[0]} names several values, and this command takes one.")
+        config.plugins = plugins.names(config.plugins)
+        return config
 
 
 def main(run: Callable[[Arguments], int], usage: str, flags: Sequence[str] = ()) -> None:
-    """Run a command and exit: 0, or 1 with one message. `usage` is its help."""
+    """Run a command and exit: with its own code, or with 1 and one message. `usage`: its help."""
     argv = sys.argv[1:]
-    if any(a in ("-h", "--help") for a in argv):
+    if any(word in ("-h", "--help") for word in argv):
         print(usage.strip())
         sys.exit(0)
     try:
@@ -62,15 +68,16 @@ def _arguments(argv: Sequence[str], flags: Sequence[str]) -> Arguments:
     names: list[str] = []
     overrides: list[str] = []
     skip = False
-    for argument in argv:
+    for word in argv:
         if skip:
             skip = False
-        elif argument in ("--config-dir", "-cd"):
+        elif word in ("--config-dir", "-cd"):
             skip = True
-        elif argument.startswith("-"):
-            if argument.partition("=")[0] not in (*flags, "--config-dir"):
-                raise ConfigError(f"unknown option {argument}.{suggest(argument, ['--help', '--config-dir', *flags])}")
-            names.append(argument)
+        elif word.startswith("-"):
+            if word.partition("=")[0] not in (*flags, "--config-dir", "-cd"):
+                raise ConfigError(f"there is no option {word}.{suggest(word, ['--help', '--config-dir', *flags])}")
+            if word.partition("=")[0] in flags:
+                names.append(word)
         else:
-            (overrides if "=" in argument and not Path(argument).exists() else names).append(argument)
-    return Arguments(names, overrides, [CONFIGS, *config_dirs(argv)])
+            (overrides if "=" in word and not Path(word).exists() else names).append(word)
+    return Arguments(names, normalized(overrides), search_dirs(argv))
