@@ -33,7 +33,7 @@ _package = Path(__file__).resolve().parent
 PACKAGE_ROOT = _package if (_package / "tasks").is_dir() else _package.parent
 """The folder that holds tasks/, models/ and configs/."""
 
-if PACKAGE_ROOT != _package:
+if _package != PACKAGE_ROOT:
     sys.meta_path.append(_CheckoutFinder(PACKAGE_ROOT))
 
 CONFIGS = PACKAGE_ROOT / "configs"

@@ -181,6 +181,9 @@ def _typed(cls: type[Any], values: dict[str, Any] | DictConfig, group: str) -> A
     given = plain(values)
     _check_keys(cls, given, group)
     try:
+        for key, value in _leaves(given, group):
+            if value == "???":  # merging would silently take the default of the class
+                raise ConfigError(f"{key} has no value: add {key}=<value>.")
         merged = OmegaConf.merge(OmegaConf.structured(cls), given)
         if missing := sorted(OmegaConf.missing_keys(merged)):
             key = _join(group, missing[0])
@@ -222,9 +225,8 @@ def check_value(key: str, value: Any) -> None:
         raise ConfigError(f"{key}={value}: the number is too large; give less than 2^63 (about 9.2e18).")
     if key.endswith("_env") and isinstance(value, str) and value and not _is_variable(value):
         raise ConfigError(
-            f"{key} takes the name of an environment variable, such as OPENAI_API_KEY, and what was given is no such "
-            f"name (it is not repeated here, because it may be the key itself). Write `export OPENAI_API_KEY=...`, then "
-            f"{key}=OPENAI_API_KEY."
+            f"{key} takes the name of an environment variable, such as OPENAI_API_KEY, not the key itself. (The given "
+            f"value is not repeated here.) Write `export OPENAI_API_KEY=...`, then {key}=OPENAI_API_KEY."
         )
 
 

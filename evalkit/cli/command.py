@@ -109,12 +109,12 @@ def _wrapped(label: str, names: Sequence[str]) -> str:
 def _check_words(overrides: Sequence[str]) -> None:
     """Raise ConfigError for a word that is neither a command in the first place nor a setting."""
     for word in overrides:
-        if "=" in word or word.startswith("~"):
+        if "=" in word or word.startswith("~") or not word:
             continue
         if name := named(word):
             raise ConfigError(f"a command is the first word: {program()} {name} ...")
         known = [*COMMANDS, *(f"{group}={name}" for group in ("task", "model") for name in choices(group))]
-        near = suggest(word, COMMANDS if word else []) or suggest(f"task={word}", known) or suggest(f"model={word}", known)
+        near = suggest(word, COMMANDS) or suggest(f"task={word}", known) or suggest(f"model={word}", known)
         raise ConfigError(
             f'"{word}" is neither a command nor a setting.{near} Commands: {", ".join(COMMANDS)}. Settings are written '
             "key=value."
@@ -163,7 +163,7 @@ def _check_flags(flags: Sequence[str]) -> None:
 _LAUNCHERS = {"basic": None, "slurm": "slurm", "submitit_slurm": "slurm", "submitit_local": "slurm", "joblib": "joblib"}
 """Choices of hydra/launcher -> the extra that installs it; None: a part of Hydra."""
 
-_LAUNCHER_PACKAGES = {"slurm": "hydra_submitit_launcher", "joblib": "hydra_joblib_launcher"}
+_LAUNCHER_MODULES = {"slurm": "submitit", "joblib": "hydra_plugins.hydra_joblib_launcher"}
 
 
 def _check_launcher(words: Sequence[str]) -> None:
@@ -177,7 +177,7 @@ def _check_launcher(words: Sequence[str]) -> None:
         if name not in _LAUNCHERS:
             raise ConfigError(f"{word}: there is no such launcher.{suggest(name, _LAUNCHERS)} {', '.join(_LAUNCHERS)}.")
         extra = _LAUNCHERS[name]
-        if extra and (find_spec("hydra_plugins") is None or not find_spec(f"hydra_plugins.{_LAUNCHER_PACKAGES[extra]}")):
+        if extra and (find_spec("hydra_plugins") is None or find_spec(_LAUNCHER_MODULES[extra]) is None):
             raise ConfigError(f"{word} needs a package that is not installed: {install_hint(extra)}.")
 
 

@@ -64,7 +64,7 @@ def _top_level(name: str) -> list[str]:
     """The groups and settings of configs/<name>.yaml."""
     from omegaconf import OmegaConf
 
-    content = OmegaConf.load(CONFIGS / f"{name}.yaml")
+    content = DictConfig(OmegaConf.load(CONFIGS / f"{name}.yaml"))
     groups = [str(key) for entry in content.pop("defaults") if isinstance(entry, DictConfig) for key in entry]
     return [key for key in [*groups, *map(str, content)] if not key.startswith(("override", "hydra"))]
 
@@ -195,7 +195,7 @@ def _packages(config: DictConfig, values: Sequence[Override]) -> list[str]:
 
 
 def _check_key(key: str, config: DictConfig, packages: list[str]) -> None:
-    """Raise ConfigError if `config` has no such key. `packages`: those whose classes may be imported for the message."""
+    """Raise ConfigError if `config` has no such key. `packages`: those whose classes may be imported to find out."""
     node: Any = config
     path = ""
     for part in key.split("."):

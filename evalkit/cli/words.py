@@ -36,7 +36,7 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         if name in _SWITCHES and not separator:
             flags.append(name)
         elif name in _WITH_VALUE or name in _OPTIONAL_VALUE:
-            if not separator and (name in _WITH_VALUE or words[:1] and words[0] in _CHOICES[name]):
+            if not separator and (name in _WITH_VALUE or (words[:1] and words[0] in _CHOICES[name])):
                 value = words.pop(0) if words else ""
             flags.append(_with_value(name, value))
         else:

@@ -31,7 +31,7 @@ TOY = ["task=toy", "model=constant", "plugins=[tests]", "--config-dir", str(CONF
 )
 def test_a_mistake_is_one_sentence_with_the_near_match(arguments, words):
     with pytest.raises(ConfigError) as caught:
-        check(prepared(arguments))
+        check(*prepared(arguments))
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
@@ -46,14 +46,24 @@ def test_a_mistake_is_one_sentence_with_the_near_match(arguments, words):
     ],
 )
 def test_right_commands_pass(arguments):
-    check(prepared(arguments))
+    check(*prepared(arguments))
 
 
 def test_nothing_named_is_the_embedded_demo_and_says_so(capsys):
-    assert prepared([]) == ["experiment=embedded"]
-    assert prepared(["--cfg", "job"]) == ["--cfg", "job", "experiment=embedded"]
+    assert prepared([]) == ([], ["experiment=embedded"])
+    assert prepared(["--cfg", "job"]) == (["--cfg=job"], ["experiment=embedded"])
     assert "experiment=embedded" in capsys.readouterr().err
-    assert prepared(["task=mlvu"]) == ["task=mlvu"]
+    assert prepared(["task=mlvu"]) == ([], ["task=mlvu"])
+
+
+@pytest.mark.parametrize("given", ["plugins=a,b", "plugins=[a,b]", "plugins=[a, b]"])
+def test_plugins_need_no_quotes(given):
+    assert prepared(["task=mlvu", given]) == ([], ["task=mlvu", "plugins=[a,b]"])
+
+
+def test_info_takes_only_its_own_values():
+    assert prepared(["--info", "task=mlvu"]) == (["--info=all"], ["task=mlvu"])
+    assert prepared(["--info", "defaults", "task=mlvu"]) == (["--info=defaults"], ["task=mlvu"])
 
 
 def test_help_names_groups_and_examples():
