@@ -201,9 +201,7 @@ def chosen(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
             "model.attention=flash_attention_2 computes in float16 or bfloat16; set model.dtype or use sdpa."
         )
     if importlib.util.find_spec("flash_attn") is None:
-        raise ConfigError(
-            "model.attention=flash_attention_2 needs the flash-attn package: pip install 'evalkit[flash]'."
-        )
+        raise ConfigError(f"model.attention=flash_attention_2 needs the flash-attn package: {install_hint('flash')}.")
     return FlashAttention2()
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from evalkit.errors import ConfigError, suggest
+from evalkit.errors import ConfigError, install_hint, suggest
 from evalkit.model import NEUTRAL, Estimator, ModelSettings, VideoModel
 from evalkit.types import FrameRequest
 from evalkit.video.sampling import check
@@ -239,7 +239,7 @@ class VideoXL2(ModelSettings):
             )
         if importlib.util.find_spec("flash_attn") is None:
             raise ConfigError(
-                "attention=flash_attention_2 needs the package flash-attn: pip install 'evalkit[flash]', or use "
+                f"attention=flash_attention_2 needs the package flash-attn: {install_hint('flash')}, or use "
                 "attention=sdpa."
             )
 
