@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evalkit.errors import ConfigError, suggest
+from evalkit.errors import ConfigError, install_hint, suggest
 
 Part = tuple[Tensor, Tensor]
 """Rotated keys and values `[kv heads, m, d]`."""
