@@ -9,7 +9,7 @@ from evalkit.types import Question
 
 from ._shared import LETTERS, parenthesised
 
-_LINE = re.compile(r"\n\(([A-J])\) ?")
+_LINE = re.compile(r"\n\(([A-Z])\) ?")
 
 
 def split_inlined(row: Row) -> tuple[str, tuple[str, ...]]:

@@ -41,11 +41,11 @@ class Subtitles:
 def read_lines(subtitles: Subtitles) -> tuple[Line, ...]:
     """The lines in the file's order. Raises SampleError (missing or damaged)."""
     try:
-        rows = json.loads(subtitles.path.read_text(encoding="utf-8"))
+        rows = json.loads(subtitles.path.read_text(encoding="utf-8-sig"))
         return tuple(_line(row, subtitles) for row in rows)
     except OSError as error:
         raise SampleError(f"the subtitles {subtitles.path} cannot be read ({error.strerror})", "missing") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = f"the subtitles {subtitles.path} are damaged ({type(error).__name__}: {error})"
         raise SampleError(message, "damaged") from None
 

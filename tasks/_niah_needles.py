@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from hashlib import sha256
 from io import BytesIO
@@ -10,8 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evalkit.errors import DataError
+from evalkit.files import find_tables
+from evalkit.hub_cache import cached_tables
 from evalkit.paths import cache_dir
-from evalkit.tables import Row, read_table
+from evalkit.tables import Row, read_json, read_table
+from evalkit.task import HubData
 
 from ._shared import first_existing
 
@@ -25,7 +27,7 @@ class Needle(NamedTuple):
     answer: str
 
 
-def read_needles(root: Path) -> list[Needle]:
+def read_needles(root: Path, hub: HubData) -> list[Needle]:
     """Raises DataError for a root without needles, and naming file, row and column."""
     layouts = (
         (("data/test-*.parquet", "test-*.parquet", "*.parquet"), _hub),
@@ -34,9 +36,11 @@ def read_needles(root: Path) -> list[Needle]:
         (("niah-coco-singlehop_20.json", "*/niah-coco-singlehop_20.json", "*/*/niah-coco-singlehop_20.json"), _flash),
     )
     for places, read in layouts:
-        for place in places:
-            if files := sorted(root.glob(place)):
-                return _checked([needle for file in files for needle in read(file)], files[0])
+        files = find_tables(root, places)
+        if not files and read is _hub:
+            files = cached_tables(root, hub, places, "test")
+        if files:
+            return _checked([needle for file in files for needle in read(file)], files[0])
     raise DataError(
         f"{root} holds no needles: expected data/test-*.parquet (LongVA, from the hub), needle_datasets/dataset.json "
         "(LongVA's repository), qa/qa.json (Video-XL) or niah-coco-singlehop_20.json (VideoChat-Flash)."
@@ -81,22 +85,22 @@ def _saved(row: Row) -> Path:
 
 def _longva(file: Path) -> Iterable[Needle]:
     for row in read_table(file):
-        name = row.text("path")
+        name = row.file_name("path")
         image = first_existing(file.parent / "images" / name, file.parent / name)
-        yield Needle(Path(name).stem, image, row.text("prompt"), str(row["answer"]))
+        yield Needle(Path(name).stem, image, row.text("prompt"), row.id("answer"))
 
 
 def _flash(file: Path) -> Iterable[Needle]:
     for row in read_table(file):
-        name = row.text("image")
+        name = row.file_name("image")
         image = first_existing(file.parent / name, file.parent.parent / name, file.parent.parent / "source_data" / name)
-        yield Needle(f"needle{row['id']}", image, row.text("question"), row.text("answer"))
+        yield Needle(f"needle{row.id('id')}", image, row.text("question"), row.text("answer"))
 
 
 def _video_xl(file: Path) -> Iterable[Needle]:
     """Three lists of one length."""
+    content = read_json(file)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
         lists = [content[key] for key in ("needle", "retrieval_question", "answer")]
         rows = list(zip(*lists, strict=True))
     except (ValueError, LookupError, TypeError) as error:

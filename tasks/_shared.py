@@ -1,11 +1,12 @@
-"""What several benchmarks share: option letters and lines, and where a video file may stand."""
+"""What several benchmarks share: option letters and lines, and the first of several paths that exists."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from string import ascii_uppercase
 
-LETTERS = "ABCDEFGHIJ"
+LETTERS = ascii_uppercase
 
 
 def letter_of(options: Sequence[str], answer: str) -> str | None:

@@ -8,20 +8,21 @@ models by it, and with a published number by the protocol that made it.
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
 from evalkit.errors import DataError
+from evalkit.files import VideoFiles, find_tables, no_tables
+from evalkit.hub_cache import cached_tables
 from evalkit.scoring.grade import Span
 from evalkit.scoring.summary import Mean, Scores, summarize
-from evalkit.tables import Row, read_table
+from evalkit.tables import Row, read_json, read_rows, read_table, readable, shown
 from evalkit.task import HubData, Protocol, Split, Task
 from evalkit.types import Decoding, FramePlan, Question, Record, Video, VideoQuestions
-
-from ._shared import first_existing
 
 _TIME_R1_FILES = {
     "test": "charades_test.json",
@@ -30,7 +31,7 @@ _TIME_R1_FILES = {
     "novel_composition": "novel_composition.json",
     "novel_word": "novel_word.json",
 }
-_FOLDERS = ("Charades_v1_480", "Charades_v1", "videos")
+_FOLDERS = ("Charades_v1_480/", "Charades_v1/", "videos/", "")
 _METRICS = (Mean("mIoU", "iou"), *(Mean(f"R@{t}", f"R@{t}") for t in (0.3, 0.5, 0.7)))
 _CLIPPED = Mean("mIoU, gold cut at the video's end", "iou_clip_gold")
 
@@ -123,12 +124,35 @@ class CharadesSTA(Task):
     }
 
     def load(self, root: Path) -> Iterator[VideoQuestions]:
-        durations = _durations(root, self.split)
-        seen: dict[str, int] = {}
-        for row in _rows(root, self.split):
-            video = row.text("video").removesuffix(".mp4")
-            number = seen[video] = seen.get(video, -1) + 1
-            yield _clip(row, root, f"{video}_{number}", row.get("duration", durations.get(video)))
+        files, seen = VideoFiles(root), Counter[str]()
+        durations = dict(read_rows(_duration_rows(root, self.split), _duration, self.allow_missing))
+
+        def read(row: Row) -> VideoQuestions:
+            video = row.file_name("video").removesuffix(".mp4")
+            seen[video] += 1
+            duration_s = row.seconds("duration")
+            duration_s = durations.get(video) if duration_s is None else duration_s
+            return _clip(row, files, video, f"{video}_{seen[video] - 1}", duration_s)
+
+        yield from read_rows(self._rows(root), read, self.allow_missing)
+
+    def _rows(self, root: Path) -> Iterable[Row]:
+        """Rows with `video`, `caption` and `timestamp`, from the published form that is there."""
+        split = self.split
+        plain, coco, time_r1 = f"charades_sta_{split}.txt", f"{split}.caption_coco_format.json", _TIME_R1_FILES[split]
+        hub = (f"data/{split}-*.parquet", f"{split}-*.parquet", f"*/{split}-*.parquet")
+        if tables := find_tables(root, (plain,)):
+            return _from_lines(tables[0])
+        if tables := find_tables(root, hub):
+            return [row for table in tables for row in read_table(table)]
+        if tables := find_tables(root, (coco,)):
+            return _from_coco(tables[0])
+        if tables := find_tables(root, (time_r1,)):
+            return _from_time_r1(tables[0])
+        if tables := cached_tables(root, self.hub, hub, split):
+            return [row for table in tables for row in read_table(table)]
+        expected = f"{plain}, data/{split}-00000-of-00001.parquet, {coco} or {time_r1}"
+        raise no_tables(root, f"{self.benchmark} ({split})", expected, f"{_FOLDERS[0]}<video>.mp4")
 
     def summarize(self, records: Sequence[Record], expected: int | None = None) -> Scores:
         """Where all durations are known, with the mean IoU against gold spans that end with their video as well: 562
@@ -144,94 +168,88 @@ class CharadesSTA(Task):
         write(root)
 
 
-def _rows(root: Path, split: str) -> Iterable[Row]:
-    """Rows with `video`, `caption` and `timestamp`, whichever of the published forms is there."""
-    plain, coco = root / f"charades_sta_{split}.txt", root / f"{split}.caption_coco_format.json"
-    if plain.is_file():
-        return _from_lines(plain)
-    if tables := sorted(root.glob(f"{split}-*.parquet")) or sorted(root.glob(f"*/{split}-*.parquet")):
-        return [row for table in tables for row in read_table(table)]
-    if coco.is_file():
-        return _from_coco(coco)
-    if (root / _TIME_R1_FILES[split]).is_file():
-        return _from_time_r1(root / _TIME_R1_FILES[split])
-    raise DataError(
-        f"{root} holds no Charades-STA ({split}): expected {plain.name}, {split}-*.parquet, {coco.name} or "
-        f"{_TIME_R1_FILES[split]}."
-    )
-
-
 def _from_lines(path: Path) -> Iterator[Row]:
     """`<video> <start> <end>##<sentence>`"""
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    with readable(path):
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    for number, line in enumerate(lines, 1):
         if line.strip():
             where, hashes, sentence = line.partition("##")
-            row = Row({"line": line}, path, number)
-            parts = where.split()
-            if len(parts) != 3 or not hashes:
-                raise row.error("line", f"expected <video> <start> <end>##<sentence>, found {line!r}")
-            yield Row(
-                {"video": parts[0], "caption": sentence, "timestamp": _numbers(row, "line", parts[1:])}, path, number
-            )
+            values = where.split()
+            if len(values) == 3 and hashes:
+                yield Row({"video": values[0], "caption": sentence, "timestamp": values[1:]}, path, number)
+            else:
+                yield Row({}, path, number, f"expected <video> <start> <end>##<sentence>, found {shown(line)}")
 
 
 def _from_coco(path: Path) -> Iterator[Row]:
     """`{"annotations": [{"image_id", "caption", "timestamp", "id"}]}` (TimeChat, TimeSuite)"""
-    for number, entry in enumerate(_row(_json(path), path, 0)["annotations"], 1):
+    entries = _object(path)["annotations"]
+    if not isinstance(entries, list):
+        raise DataError(f'{path}: expected a list as "annotations", found {shown(entries)}.')
+    for number, entry in enumerate(entries, 1):
         row = _row(entry, path, number)
-        row.values["video"] = row["image_id"]
-        yield row
+        missing = "" if "image_id" in row.values else 'there is no column "image_id"'
+        yield Row({**row.values, "video": row.get("image_id")}, path, number, row.problem or missing)
 
 
 def _from_time_r1(path: Path) -> Iterator[Row]:
     """`{video: {"duration", "timestamps": [...], "sentences": [...]}}`"""
-    for number, (video, entry) in enumerate(_row(_json(path), path, 0).values.items(), 1):
+    for number, (video, entry) in enumerate(_object(path).values.items(), 1):
         row = _row(entry, path, number)
-        sentences, spans = row["sentences"], row["timestamps"]
-        if len(sentences) != len(spans):
-            raise row.error("timestamps", f"{video} has {len(spans)} of them for {len(sentences)} sentences")
-        duration = row.get("duration", row.get("video_duration"))
-        for sentence, span in zip(sentences, spans, strict=True):
-            values = {"video": video, "caption": sentence, "timestamp": span, "duration": duration}
-            yield Row(values, path, number)
+        sentences, spans = row.get("sentences"), row.get("timestamps")
+        if isinstance(sentences, list) and isinstance(spans, list) and len(sentences) == len(spans):
+            duration = row.get("duration", row.get("video_duration"))
+            for sentence, span in zip(sentences, spans, strict=True):
+                values = {"video": video, "caption": sentence, "timestamp": span, "duration": duration}
+                yield Row(values, path, number)
+        else:
+            expected = "expected lists of one length, timestamps and sentences"
+            yield Row({}, path, number, row.problem or f"{shown(video)}: {expected}, found {shown(entry)}")
 
 
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} cannot be read ({error}). Is the download complete?") from None
+def _object(path: Path) -> Row:
+    """The one object that the file holds."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected an object, found {shown(content)}.")
+    return Row(content, path, 1)
 
 
 def _row(values: Any, path: Path, number: int) -> Row:
-    if not isinstance(values, dict):
-        raise DataError(f"{path}, entry {number}: expected an object, found {type(values).__name__}.")
-    return Row(dict(values), path, number)
+    if isinstance(values, dict):
+        return Row(values, path, number)
+    return Row({}, path, number, f"expected an object, found {shown(values)}")
 
 
-def _durations(root: Path, split: str) -> dict[str, float]:
-    """Video -> seconds, from the table that comes with the Charades videos; empty where it is not there."""
-    table = root / f"Charades_v1_{'train' if split == 'train' else 'test'}.csv"
-    if not table.is_file():
-        return {}
-    return {row.text("id"): _numbers(row, "length", [row.text("length")])[0] for row in read_table(table)}
+def _duration_rows(root: Path, split: str) -> list[Row]:
+    """The table that comes with the Charades videos; no rows where it is not there."""
+    tables = find_tables(root, (f"Charades_v1_{'train' if split == 'train' else 'test'}.csv",))
+    return [row for table in tables for row in read_table(table)]
+
+
+def _duration(row: Row) -> tuple[str, float]:
+    """Video and seconds."""
+    return row.text("id"), _numbers(row, "length", [row.text("length")])[0]
 
 
 def _numbers(row: Row, column: str, values: Sequence[Any]) -> list[float]:
     try:
-        return [float(value) for value in values]
-    except (TypeError, ValueError):
-        raise row.error(column, f"expected numbers, found {values!r}") from None
+        numbers = [float(value) for value in values if not isinstance(value, bool)]
+    except (TypeError, ValueError, OverflowError):
+        numbers = []
+    if len(numbers) != len(values) or not all(map(isfinite, numbers)):
+        raise row.error(column, f"expected numbers, found {shown(values)}")
+    return numbers
 
 
-def _clip(row: Row, root: Path, id: str, duration_s: float | None) -> VideoQuestions:
+def _clip(row: Row, files: VideoFiles, video: str, id: str, duration_s: float | None) -> VideoQuestions:
     gold = _span(row)
-    meta = {} if duration_s is None else {"duration_s": float(duration_s)}
+    meta = {} if duration_s is None else {"duration_s": duration_s}
     groups = {"gold_length": (_length(gold[1] - gold[0]),)}
     if duration_s:
         groups["gold_position"] = (_third((gold[0] + gold[1]) / 2 / duration_s),)
-    video = row.text("video").removesuffix(".mp4")
-    path = first_existing(*(root / folder / f"{video}.mp4" for folder in _FOLDERS), root / f"{video}.mp4")
+    path = files.find(*(f"{folder}{video}.mp4" for folder in _FOLDERS))
     question = Question(id, row.text("caption"), gold=gold, groups=groups, meta=meta)
     return VideoQuestions(Video(video, path, duration_s=duration_s), (question,))
 
@@ -239,8 +257,8 @@ def _clip(row: Row, root: Path, id: str, duration_s: float | None) -> VideoQuest
 def _span(row: Row) -> tuple[float, float]:
     """Kept as annotated, past the video's end as well; the hub's copy holds it in half precision."""
     span = row["timestamp"]
-    if not isinstance(span, (list, tuple)) or len(span) != 2:
-        raise row.error("timestamp", f"expected [start, end], found {span!r}")
+    if not isinstance(span, list | tuple) or len(span) != 2:
+        raise row.error("timestamp", f"expected [start, end], found {shown(span)}")
     start, end = _numbers(row, "timestamp", span)
     return start, end
 

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import ClassVar
 
 from evalkit.errors import ConfigError, DataError, suggest
+from evalkit.files import VideoFiles, find_tables, no_tables
+from evalkit.hub_cache import cached_tables
 from evalkit.scoring.grade import Choice
 from evalkit.scoring.summary import Mean
-from evalkit.tables import Row, read_table
+from evalkit.tables import Row, read_rows, read_table, shown
 from evalkit.task import DataSet, HubData, Protocol, Split, Task
 from evalkit.types import Context, Cue, Decoding, FramePlan, FrameStream, Grade, Question, Record, Video, VideoQuestions
 
 from ._longvideobench_subtitles import Subtitles, interleave, read_lines, spread
-from ._shared import LETTERS, dotted, first_existing
+from ._shared import LETTERS, dotted
 
 _FILES = {"val": ("lvb_val.json", "validation"), "test": ("lvb_test_wo_gt.json", "test")}
 _DIRECTLY = "Answer with the option's letter from the given choices directly."
@@ -156,8 +158,19 @@ class LongVideoBench(Task):
         return self.subtitles if self.subtitles and protocol == self.protocol else self.modes[protocol][0]
 
     def load(self, root: Path) -> Iterator[VideoQuestions]:
-        for row in _rows(root, self.split):
-            yield _clip(row, root, hidden=self.splits[self.split].hidden)
+        files, hidden = VideoFiles(root), self.splits[self.split].hidden
+        rows = (row for table in self._tables(root) for row in read_table(table))
+        yield from read_rows(rows, lambda row: _clip(row, files, hidden), self.allow_missing)
+
+    def _tables(self, root: Path) -> list[Path]:
+        """The annotations as the official JSON file, or as the hub's parquet table."""
+        file, stem = _FILES[self.split]
+        named = (file, f"{stem}-*.parquet", f"*/{stem}-*.parquet")
+        tables = find_tables(root, named) or cached_tables(root, self.hub, named, stem)
+        if not tables:
+            expected = f"{file} or {stem}-00000-of-00001.parquet"
+            raise no_tables(root, f"{self.benchmark} ({self.split})", expected, "videos/<video_path>")
+        return tables
 
     def check_complete(self, items: Sequence[VideoQuestions], data: DataSet) -> None:
         super().check_complete(items, data)
@@ -198,48 +211,38 @@ def _json(answers: Mapping[str, object]) -> str:
     return json.dumps(answers, ensure_ascii=False, indent=1) + "\n"
 
 
-def _rows(root: Path, split: str) -> list[Row]:
-    """The annotations as the official JSON file, or as the hub's parquet table."""
-    file, stem = _FILES[split]
-    if (root / file).is_file():
-        return read_table(root / file)
-    tables = sorted(root.glob(f"{stem}-*.parquet")) or sorted(root.glob(f"*/{stem}-*.parquet"))
-    if not tables:
-        raise DataError(f"{root} holds no LongVideoBench ({split}): expected {file} or {stem}-*.parquet.")
-    return [row for table in tables for row in read_table(table)]
-
-
-def _clip(row: Row, root: Path, hidden: bool) -> VideoQuestions:
+def _clip(row: Row, files: VideoFiles, hidden: bool) -> VideoQuestions:
     options = _options(row)
     category = row.text("question_category")
     question = Question(
-        id=row.text("id"),
+        id=row.id("id"),
         text=row.text("question"),
         options=options,
         gold=None if hidden else _gold(row, options),
         groups={
-            "duration_group": (str(row["duration_group"]),),
+            "duration_group": (row.id("duration_group"),),
             "category": (category,),
             "level": ("L1-Perception" if "2" in category else "L2-Relation",),  # S2E, ... and SSS, T3O, ...
             "topic": (row.text("topic_category"),),
         },
     )
-    lines = root / "subtitles" / row.text("subtitle_path")
+    lines = row.file_name("subtitle_path")
+    stem = lines.removesuffix(".json")
     subtitles = Subtitles(
-        first_existing(lines, lines.with_name(f"{lines.stem}_en.json")),  # some copies leave the language out
+        files.at(f"subtitles/{lines}", f"subtitles/{stem}_en.json"),  # some copies leave the language out
         _number(row, "starting_timestamp_for_subtitles"),
         _number(row, "duration"),
     )
-    name = row.text("video_path")
-    path = first_existing(root / "videos" / name, root / name)
-    video = Video(row.text("video_id"), path, duration_s=subtitles.duration_s, subtitles=subtitles.path)
+    name = row.file_name("video_path")
+    path = files.find(f"videos/{name}", name)
+    video = Video(row.id("video_id"), path, duration_s=row.seconds("duration"), subtitles=subtitles.path)
     return VideoQuestions(video, (question,), meta={"context": subtitles})
 
 
 def _options(row: Row) -> tuple[str, ...]:
     """`candidates`, or `option0` to `option4` with "N/A" behind the last."""
     if "candidates" in row.values:
-        options = row.texts("candidates")
+        options = row.options("candidates")
     else:
         options = tuple(row.text(f"option{i}") for i in range(5))
         while options and options[-1] == "N/A":
@@ -251,13 +254,15 @@ def _options(row: Row) -> tuple[str, ...]:
 
 def _gold(row: Row, options: Sequence[str]) -> str:
     choice = row["correct_choice"]
-    if not isinstance(choice, int) or not 0 <= choice < len(options):
-        raise row.error("correct_choice", f"expected the number of one of {len(options)} options, found {choice!r}")
+    if isinstance(choice, bool) or not isinstance(choice, int) or not 0 <= choice < len(options):
+        raise row.error(
+            "correct_choice", f"expected the number of one of {len(options)} options, found {shown(choice)}"
+        )
     return LETTERS[choice]
 
 
 def _number(row: Row, column: str) -> float:
     value = row[column]
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise row.error(column, f"expected a number, found {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
+        raise row.error(column, f"expected a number, found {shown(value)}")
     return float(value)

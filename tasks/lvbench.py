@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evalkit.errors import DataError
+from evalkit.files import VideoFiles, find_tables, no_tables
+from evalkit.hub_cache import cached_tables
 from evalkit.scoring.grade import Choice
-from evalkit.tables import Row, read_table
+from evalkit.tables import Row, read_rows, read_table, shown
 from evalkit.task import HubData, Protocol, Split, Task
 from evalkit.types import Decoding, FramePlan, Question, Record, Video, VideoQuestions
 
 from ._inlined import inlined, split_inlined, verbatim
 from ._nested import parts
-from ._shared import LETTERS, dotted, first_existing
+from ._shared import LETTERS, dotted
 
 _NESTED = "video_info.meta.jsonl"
 _SUBMITTED = {
@@ -97,18 +98,28 @@ class LVBench(Task):
         write(root)
 
     def load(self, root: Path) -> Iterator[VideoQuestions]:
-        nested = first_existing(*(root / folder / f"{_NESTED}{gz}" for folder in ("", "data") for gz in ("", ".gz")))
-        if nested.exists():
-            for row in read_table(nested):
-                yield _from_nested(row, root)
-            return
-        tables = _flat_tables(root)
+        files, tables = VideoFiles(root), self._tables(root)
+        several = len(tables) > 1
+        rows = (row for table in tables for row in read_table(table))
+        yield from read_rows(rows, lambda row: _read(row, files, several), self.allow_missing)
+
+    def _tables(self, root: Path) -> list[Path]:
+        """The official file, which has the official ids, else those of a hub copy: one file, or one for each type of
+        video; parquet before the JSON of the same."""
+        tables = (
+            find_tables(root, _OFFICIAL)
+            or cached_tables(root, self.hub, _OFFICIAL, "train")
+            or find_tables(root, (), _COPIES, _COLUMNS)
+            or cached_tables(root, self.hub, ("data/train-*.parquet",), "train")
+        )
         if not tables:
-            raise DataError(f"{root} holds no LVBench: expected {_NESTED}, or a hub copy's *.parquet or *.jsonl.")
-        for table in tables:
-            for row in read_table(table):
-                number = str(row.number - 1)
-                yield _from_flat(row, root, number if len(tables) == 1 else f"{table.stem}-{number}")
+            raise no_tables(
+                root,
+                self.benchmark,
+                f"{_NESTED}, or a hub copy's data/train-00000-of-00001.parquet, or *.parquet or *.jsonl of its columns",
+                "<key>.mp4 or videos/<key>.mp4",
+            )
+        return tables
 
     def submission(self, records: Sequence[Record], items: Sequence[VideoQuestions]) -> dict[str, str]:
         """answers.json, which the official scorer reads, and the result.json it makes of it for the leaderboard. A
@@ -127,48 +138,59 @@ class LVBench(Task):
         }
 
 
-def _flat_tables(root: Path) -> list[Path]:
-    """The tables of a hub copy: one file, or one for each type of video; parquet before the JSON of the same."""
-    for pattern in ("*.parquet", "*/*.parquet", "*.jsonl", "*.jsonl.gz", "json/*.json", "*.json"):
-        tables = sorted(path for path in root.glob(pattern) if path.name not in ("answers.json", "result.json"))
-        if tables:
-            return tables
-    return []
+_OFFICIAL = (_NESTED, f"{_NESTED}.gz", f"data/{_NESTED}", f"data/{_NESTED}.gz")
+_COPIES = ("*.parquet", "*/*.parquet", "*.jsonl", "*.jsonl.gz", "json/*.json", "*.json")
+_COLUMNS = ({"video_path", "question", "answer"}, {"video", "question", "candidates", "answer"})
 
 
-def _from_nested(row: Row, root: Path) -> VideoQuestions:
-    key, kind = row.text("key"), row.text("type")
+def _read(row: Row, files: VideoFiles, several: bool) -> VideoQuestions:
+    """`several`: whether the rows are in several files, whose names make ids of row numbers unique."""
+    if _NESTED in row.path.name:
+        return _from_nested(row, files)
+    return _from_flat(row, files, f"{row.path.stem}-{row.number - 1}" if several else str(row.number - 1))
+
+
+def _from_nested(row: Row, files: VideoFiles) -> VideoQuestions:
+    key, kind = row.file_name("key", ".mp4"), row.text("type")
     questions = []
     for qa in parts(row, "qa"):
         text, options = split_inlined(qa)
         meta = verbatim(qa, text, options)
-        questions.append(Question(str(qa["uid"]), text, options, _letter(qa, options), "", _groups(qa, kind), meta))
-    minutes = (row.get("video_info") or {}).get("duration_minutes")
-    video = Video(key, _video_path(root, key), duration_s=60.0 * minutes if minutes else None)
-    return VideoQuestions(video, tuple(questions))
+        questions.append(Question(qa.id("uid"), text, options, _letter(qa, options), "", _groups(qa, kind), meta))
+    return VideoQuestions(Video(key, _video_path(files, key), duration_s=_duration_s(row)), tuple(questions))
 
 
-def _from_flat(row: Row, root: Path, number: str) -> VideoQuestions:
+def _duration_s(row: Row) -> float | None:
+    info = row.get("video_info", {})
+    if not isinstance(info, dict):
+        raise row.error("video_info", f"expected an object, found {shown(info)}")
+    minutes = Row(info, row.path, row.number).seconds("duration_minutes")
+    return 60.0 * minutes if minutes else None
+
+
+def _from_flat(row: Row, files: VideoFiles, number: str) -> VideoQuestions:
     """A row of lmms-eval's copy (`video_path`, options in the question or beside it, a letter) or of Video-XL-2's and
     VideoChat-Flash's (`video`, `candidates` with their letters, the right candidate as answer). `number`: its id where
     it has none."""
-    name = Path(row.text("video_path" if "video_path" in row.values else "video"))
-    key = name.stem if name.suffix in _SUFFIXES else name.name
+    named = row.file_name("video_path" if "video_path" in row.values else "video", ".mp4")
+    name = named.rpartition("/")[2]
+    key = name.rpartition(".")[0] if name.endswith(_SUFFIXES) else name
     meta = {}
     if "candidates" in row.values:
         text, options = row.text("question"), _unlettered(row)
     elif row.get("options"):
-        text, options = row.text("question"), row.texts("options")
+        text, options = row.text("question"), row.options("options")
     else:
         text, options = split_inlined(row)
         meta = verbatim(row, text, options)
-    id, groups = str(row.get("uid", number)), _groups(row, row.get("type", ""))
+    id = number if row.get("uid") is None else row.id("uid")
+    groups = _groups(row, row.text_or("type", ""))
     question = Question(id, text, options, _letter(row, options), groups=groups, meta=meta)
-    return VideoQuestions(Video(key, _video_path(root, key, root / name)), (question,))
+    return VideoQuestions(Video(key, _video_path(files, key, named)), (question,))
 
 
 def _unlettered(row: Row) -> tuple[str, ...]:
-    candidates = row.texts("candidates")
+    candidates = row.options("candidates")
     for letter, candidate in zip(LETTERS, candidates, strict=False):
         if not candidate.startswith(f"({letter}) "):
             raise row.error("candidates", f"expected ({letter}) and a blank before {candidate!r}")
@@ -214,6 +236,9 @@ _CLUES = ((10, "0-10 s"), (60, "10-60 s"), (600, "60-600 s"))
 _SUFFIXES = (".mp4", ".mkv", ".webm")
 
 
-def _video_path(root: Path, key: str, *named: Path) -> Path:
-    folders = (root / "videos", root, root / "video_chunks", root / "scripts" / "videos")
-    return first_existing(*(folder / f"{key}{suffix}" for folder in folders for suffix in _SUFFIXES), *named)
+_FOLDERS = ("videos/", "", "video_chunks/", "scripts/videos/")
+"""The official script downloads to scripts/videos; the archives of the hub's copy hold the videos without folders."""
+
+
+def _video_path(files: VideoFiles, key: str, *named: str) -> Path:
+    return files.find(*(f"{folder}{key}{suffix}" for folder in _FOLDERS for suffix in _SUFFIXES), *named)

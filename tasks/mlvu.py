@@ -11,20 +11,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from evalkit.errors import DataError
+from evalkit.files import VideoFiles, find_tables, no_tables
+from evalkit.hub_cache import cached_tables
 from evalkit.scoring.grade import Choice
 from evalkit.scoring.summary import Mean
-from evalkit.tables import Row, read_table
+from evalkit.tables import Row, read_rows, read_table
 from evalkit.task import HubData, Protocol, Split, Task
 from evalkit.types import Decoding, FramePlan, Question, Record, Video, VideoQuestions
 
 from . import _mlvu_generation as generation
 from ._inlined import inlined, split_inlined, verbatim
 from ._judge import JudgeConfig
-from ._shared import LETTERS, first_existing, letter_of, parenthesised
+from ._shared import LETTERS, letter_of, parenthesised
 
 _FILES = {
     "dev": ("1_plotQA", "2_needle", "3_ego", "4_count", "5_order", "6_anomaly_reco", "7_topic_reasoning"),
@@ -35,7 +37,7 @@ _FILES = {
 _HUB_SPLITS = ("dev", "test")
 _HUB = {
     "dev": HubData(("sy1998/MLVU_dev", "sy1998/temp"), "mlvu", flat=True),
-    "test": HubData(("sy1998/MLVU_Test",), "mlvu_test", flat=True),
+    "test": HubData(("sy1998/MLVU_Test",), "mlvu_test", size_gb=75.3, flat=True),
     "dev_generation": HubData(("MLVU/MVLU",), "mlvu", files=("*8_sub_scene*", "*9_summary*"), gated=True),
     "test_generation": HubData(("MLVU/MLVU_Test",), "mlvu_test", gated=True),
 }
@@ -165,14 +167,41 @@ class MLVU(Task):
         write(root)
 
     def load(self, root: Path) -> Iterator[VideoQuestions]:
-        if tables := _hub_tables(root) if self.split in _HUB_SPLITS else []:
+        files = VideoFiles(root)
+        if tables := self._hub_tables(root):
             rows = [row for table in tables for row in read_table(table)]
-            for id, row in zip(_hub_ids(rows, self.split), rows, strict=True):
-                yield _from_hub(row, id, root)
+            own_ids = all(row.get("question_id") for row in rows)
+            numbers = {id(row): number for number, row in enumerate(rows)}  # lmms-eval's `doc_id`
+
+            def read(row: Row) -> VideoQuestions:
+                return _from_hub(row, row.id("question_id") if own_ids else f"{self.split}-{numbers[id(row)]}", files)
+
+            yield from read_rows(rows, read, self.allow_missing)
             return
         for stem in _FILES[self.split]:
-            for row in read_table(_official_file(root, stem, self.split)):
-                yield _from_official(row, root, stem)
+            rows = read_table(self._official_table(root, stem))
+            yield from read_rows(rows, partial(_from_official, files=files, stem=stem), self.allow_missing)
+
+    def _hub_tables(self, root: Path) -> list[Path]:
+        """Of the splits of multiple choice; a folder without tables may have official ones."""
+        if self.split not in _HUB_SPLITS:
+            return []
+        named = (f"{_HUB[self.split].folder}/*.parquet",)
+        others = ("data/*.parquet", "*.parquet", "*.jsonl", "*.jsonl.gz")
+        found = find_tables(root, named, others, ({"video_name", "task_type"},))
+        if not found and not any(_find_official(root, stem, self.split) for stem in _FILES[self.split]):
+            found = cached_tables(root, self.hub, named, "test")
+        return found
+
+    def _official_table(self, root: Path, stem: str) -> Path:
+        """The path of an official file; `stem`: its name without suffix."""
+        if tables := _find_official(root, stem, self.split):
+            return tables[0]
+        hub = f", or {_HUB[self.split].folder}/test-00000-of-00001.parquet of the hub's copy"
+        none = "; the hub's copies for lmms-eval have multiple choice alone"
+        expected = f"{_official_folder(self.split)}/{stem}.json{hub if self.split in _HUB_SPLITS else none}"
+        videos = "video/<video>.mp4" if self.split.startswith("test") else f"video/{stem}/<video>.mp4"
+        raise no_tables(root, f"{self.benchmark} ({self.split})", expected, videos)
 
     def submission(self, records: Sequence[Record], items: Sequence[VideoQuestions]) -> dict[str, str]:
         """Of the test split: test_res.json, as the evaluation server takes it."""
@@ -192,42 +221,42 @@ class MLVU(Task):
 # Official layout -----------------------------------------------------------------------------------------------------
 
 
-def _bases(root: Path) -> tuple[Path, ...]:
-    """The folder itself, or that of the repository's download, in which it is."""
-    return root, root / "MLVU", root / "MLVU_Test"
+_BASES = ("", "MLVU/", "MLVU_Test/")
+"""The folder itself, or that of the repository's download, in which it is."""
 
 
-def _official_file(root: Path, stem: str, split: str) -> Path:
+def _official_folder(split: str) -> str:
+    return "test-ground-truth" if split.startswith("test") else "json"
+
+
+def _find_official(root: Path, stem: str, split: str) -> list[Path]:
     """json/<task>.json of dev, test-ground-truth/<file>.json of test; of the latter also the file without answers."""
-    folder = "test-ground-truth" if split.startswith("test") else "json"
-    places = [base / name / f"{stem}.json" for base in _bases(root) for name in (folder, "data")]
+    named = [f"{base}{folder}/{stem}.json" for base in _BASES for folder in (_official_folder(split), "data")]
     if split == "test":
-        places.append(root / "test_multi_choice_tasks.json")
-    path = first_existing(*places)
-    if not path.exists():
-        hub = ", or a hub copy's mlvu/*.parquet" if split in _HUB_SPLITS else "; hub copies have multiple choice alone"
-        raise DataError(f"{root} holds no MLVU ({split}): expected {folder}/{stem}.json{hub}.")
-    return path
+        named += [f"{base}test_multi_choice_tasks.json" for base in _BASES]
+    return find_tables(root, named)
 
 
-def _from_official(row: Row, root: Path, stem: str) -> VideoQuestions:
-    name, id = row.text("video"), row.get("question_id") or f"{stem}-{row.number - 1}"
+def _from_official(row: Row, files: VideoFiles, stem: str) -> VideoQuestions:
+    """Videos lie in video/<file of the question>/ (dev); those of test come in a tar, whose folders are not known for
+    certain: they are searched by name."""
+    name = row.file_name("video")
+    id = f"{stem}-{row.number - 1}" if row.get("question_id") is None else row.id("question_id")
     question = _open(row, id, stem) if stem in _GENERATION else _choice(row, id)
-    duration_s = row.get("duration")
+    duration_s = row.seconds("duration")
     if duration_s is not None:
-        question = replace(question, groups={**question.groups, "length": (_length(row, duration_s),)})
-    places = [base / "video" / folder / name for base in _bases(root) for folder in (stem, "", "video")]
+        question = replace(question, groups={**question.groups, "length": (_length(duration_s),)})
+    folders = ("video/", f"video/{stem}/") if stem.startswith("test") else (f"video/{stem}/", "video/")
+    path = files.find(*(f"{base}{folder}{name}" for base in _BASES for folder in (*folders, "video/video/")), name)
     video_id = name if stem.startswith("test") else f"{stem}/{name}"
-    return VideoQuestions(
-        Video(video_id, first_existing(*places, root / name), duration_s=duration_s), (question,), cluster=name
-    )
+    return VideoQuestions(Video(video_id, path, duration_s=duration_s), (question,), cluster=name)
 
 
 def _choice(row: Row, id: str) -> Question:
-    options, task = row.texts("candidates"), row.text("question_type")
+    options, task = row.options("candidates"), row.text("question_type")
     answer = row.get("answer")  # not in the file without answers
     # A few rows' answers are not among their options: never right.
-    gold = None if answer is None else letter_of(options, str(answer)) or str(answer)
+    gold = None if answer is None else letter_of(options, str(answer)) or row.text("answer")
     return Question(id, row.text("question"), options, gold, groups=_groups(_TASKS.get(task, task)))
 
 
@@ -241,37 +270,22 @@ def _groups(task: str) -> dict[str, tuple[str, ...]]:
     return {"task": (task,), "ability": _ABILITY.get(task, (task,))}
 
 
-def _length(row: Row, duration_s: object) -> str:
-    if not isinstance(duration_s, (int, float)):
-        raise row.error("duration", f"expected seconds, found {duration_s!r}")
+def _length(duration_s: float) -> str:
     return next((label for minutes, label in _LENGTHS if duration_s <= 60 * minutes), "60 min and more")
 
 
 # Hub copies ----------------------------------------------------------------------------------------------------------
 
 
-def _hub_tables(root: Path) -> list[Path]:
-    for pattern in ("mlvu/*.parquet", "data/*.parquet", "*.parquet", "*.jsonl", "*.jsonl.gz"):
-        if tables := sorted(root.glob(pattern)):
-            return tables
-    return []
-
-
-def _hub_ids(rows: Sequence[Row], split: str) -> list[str]:
-    """The rows' own ids where every row has one, else their numbers, which are lmms-eval's `doc_id`."""
-    ids = [str(row.get("question_id", "")) for row in rows]
-    return ids if all(ids) and len(set(ids)) == len(ids) else [f"{split}-{number}" for number in range(len(rows))]
-
-
-def _from_hub(row: Row, id: str, root: Path) -> VideoQuestions:
-    name, answer = row.text("video_name"), row.text("answer")
+def _from_hub(row: Row, id: str, files: VideoFiles) -> VideoQuestions:
+    name, answer = row.file_name("video_name"), row.text("answer")
     meta = {}
     if "\n(A)" in row.text("question") or "candidates" not in row.values:
         text, options = split_inlined(row)
         meta = verbatim(row, text, options)
     else:
-        text, options = row.text("question"), row.texts("candidates")
-    gold = answer if answer in tuple(LETTERS) else letter_of(options, answer) or answer
+        text, options = row.text("question"), row.options("candidates")
+    gold = answer if answer in tuple(LETTERS[: len(options)]) else letter_of(options, answer) or answer
     task = _TASKS.get(row.text("task_type"), row.text("task_type"))
     question = Question(id, text, options, gold, groups=_groups(task), meta=meta)
-    return VideoQuestions(Video(name, first_existing(root / name, root / "video" / name)), (question,), cluster=name)
+    return VideoQuestions(Video(name, files.find(name, f"video/{name}")), (question,), cluster=name)

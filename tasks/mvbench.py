@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from evalkit.errors import DataError
+from evalkit.files import VideoFiles, find_tables, no_tables
+from evalkit.hub_cache import cached_tables
 from evalkit.scoring.grade import Choice
 from evalkit.scoring.summary import Mean
-from evalkit.tables import Row, read_table
+from evalkit.tables import Row, read_rows, read_table
 from evalkit.task import HubData, Protocol, Split, Task
 from evalkit.types import Decoding, FramePlan, Grade, Question, Video, VideoQuestions
 
-from ._shared import LETTERS, first_existing, letter_of, parenthesised
+from ._shared import LETTERS, letter_of, parenthesised
 
 
 class _Place(NamedTuple):
@@ -140,66 +141,72 @@ class MVBench(Task):
         write(root, {task: place.whole for task, place in PLACES.items()})
 
     def load(self, root: Path) -> Iterator[VideoQuestions]:
-        if not (root / "json").is_dir() and not any(root.glob("action_sequence/**/*.parquet")):
-            raise DataError(f"{root} holds no MVBench: expected json/action_sequence.json ... or <task>/*.parquet.")
-        for task in PLACES:
-            for number, row in enumerate(_rows(root, task)):
-                yield _clip(row, root, task, f"{task}-{number}")
+        files, tables = VideoFiles(root), {task: self._tables(root, task) for task in PLACES}
+        if not any(tables.values()):
+            expected = "json/action_sequence.json and the other tasks', or <task>/*.parquet"
+            raise no_tables(root, self.benchmark, expected, f"video/{PLACES['action_sequence'].branch}/<video>")
+        for task, paths in tables.items():
+            if not paths and not self.allow_missing:
+                videos = f"video/{PLACES[task].branch or PLACES[task].whole}/<video>"
+                raise no_tables(root, f"{self.benchmark}'s task {task}", f"json/{task}.json", videos)
+            rows = (row for path in paths for row in read_table(path))
+            yield from read_rows(rows, partial(_clip, files=files, task=task), self.allow_missing)
+
+    def _tables(self, root: Path, task: str) -> list[Path]:
+        named = (f"{task}/**/*.parquet", f"json/{task}.json")
+        return find_tables(root, named) or cached_tables(root, self.hub, named, "train", task)
 
 
-def _rows(root: Path, task: str) -> list[Row]:
-    tables = sorted(root.glob(f"{task}/**/*.parquet"))
-    return [row for table in tables or [root / "json" / f"{task}.json"] for row in read_table(table)]
-
-
-def _clip(row: Row, root: Path, task: str, id: str) -> VideoQuestions:
-    options, answer = row.texts("candidates"), row.text("answer")
+def _clip(row: Row, files: VideoFiles, task: str) -> VideoQuestions:
+    options, answer = row.options("candidates"), row.text("answer")
     question = Question(
-        id=id,
+        id=f"{task}-{row.number - 1}",
         text=row.text("question"),
         options=options,
         gold=letter_of(options, answer) or answer,
         groups={"task": (task,)},
     )
-    video = _video(row, root, PLACES[task])
+    video = _video(row, files, PLACES[task])
     return VideoQuestions(video, (question,), cluster=f"{PLACES[task].whole}/{row.text('video')}")
 
 
-def _video(row: Row, root: Path, place: _Place) -> Video:
+def _video(row: Row, files: VideoFiles, place: _Place) -> Video:
     """The part itself where it has been cut out, else the whole with the times to cut at."""
-    name = row.text("video")
-    start_s, end_s = (_seconds(row, column) if place.cut else None for column in ("start", "end"))
-    for folder in _folders(root, place.branch) if place.branch else ():
-        if folder.is_dir():
-            path = _cut_out(folder, name, start_s, end_s)
+    name = row.file_name("video", ".webm")
+    start_s, end_s = (row.seconds(column) if place.cut else None for column in ("start", "end"))
+    for folder in _folders(place.branch) if place.branch else ():
+        if (files.root / folder).is_dir():
+            path = _cut_out(files, folder, name, start_s, end_s)
             return Video(f"{place.branch}/{path.name}", path)
-    path = first_existing(*(folder / name for folder in _folders(root, place.whole)))
+    path = files.at(*(f"{folder}/{name}" for folder in _folders(place.whole)))
     id = f"{place.whole}/{name}" + (f"[{start_s:g}-{end_s:g}]" if start_s is not None and end_s is not None else "")
-    fps = float(row.get("fps", FRAMES_A_SECOND)) if path.is_dir() else None
-    return Video(id, path, start_s, end_s, fps=fps)
+    return Video(id, path, start_s, end_s, fps=_pictures_a_second(row) if path.is_dir() else None)
 
 
-def _folders(root: Path, place: str) -> list[Path]:
-    """Below the root or `video/`; `data0613` has what the authors added later."""
-    return [base / more / place for base in (root, root / "video") for more in ("", "data0613")]
+def _pictures_a_second(row: Row) -> float:
+    fps = row.seconds("fps")
+    if fps == 0:
+        raise row.error("fps", "expected more than 0 pictures a second")
+    return fps or FRAMES_A_SECOND
 
 
-def _seconds(row: Row, column: str) -> float | None:
-    value = row.get(column)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-        raise row.error(column, f"expected seconds, found {value!r}")
-    return value
+def _folders(place: str) -> list[str]:
+    """Below `video/` or the root; `data0613` has what the authors added later."""
+    return [f"{base}{more}{place}" for base in ("", "video/") for more in ("", "data0613/")]
 
 
-def _cut_out(folder: Path, name: str, start_s: float | None, end_s: float | None) -> Path:
+def _cut_out(files: VideoFiles, folder: str, name: str, start_s: float | None, end_s: float | None) -> Path:
     """`<name>` itself, or the file called `<stem>_<start>_<end>`, or one of another kind; where none of them is there,
     the first."""
     stem = Path(name).stem if Path(name).suffix in _SUFFIXES else name
-    if not (folder / name).is_file() and start_s is not None and end_s is not None:
-        for path, times in _parts(folder).get(stem, ()):
+    path = files.at(f"{folder}/{name}", *(f"{folder}/{stem}{suffix}" for suffix in _SUFFIXES))
+    if path.name != Path(name).name or not path.is_file():
+        for part, times in (
+            _parts(files.root / folder).get(stem, ()) if start_s is not None and end_s is not None else ()
+        ):
             if abs(times[0] - start_s) < 0.01 and abs(times[1] - end_s) < 0.01:
-                return path
-    return first_existing(folder / name, *(folder / f"{stem}{suffix}" for suffix in _SUFFIXES))
+                return part
+    return path
 
 
 _SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")

@@ -6,20 +6,21 @@ models are classifiers and read no prompt, so the protocols are those of the har
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from evalkit.errors import DataError
+from evalkit.files import VideoFiles, find_tables, no_tables
+from evalkit.hub_cache import cached_tables
 from evalkit.scoring.grade import Choice
 from evalkit.scoring.summary import Mean
-from evalkit.tables import Row, read_table
+from evalkit.tables import Row, read_json, read_rows, read_table, shown
 from evalkit.task import HubData, Protocol, Split, Task
 from evalkit.types import Decoding, FramePlan, Question, Video, VideoQuestions
 
-from ._shared import LETTERS, dotted, first_existing
+from ._shared import LETTERS, dotted
 
 _FAMILIES = {"C": "causal", "T": "temporal", "D": "descriptive"}
 _METRICS = (
@@ -80,48 +81,46 @@ class NExTQA(Task):
         write(root)
 
     def load(self, root: Path) -> Iterator[VideoQuestions]:
-        tables = sorted(root.glob(f"MC/{self.split}-*.parquet"))
-        csv = first_existing(root / f"{self.split}.csv", root / "dataset" / "nextqa" / f"{self.split}.csv")
-        if not tables and not csv.exists():
-            raise DataError(
-                f"{root} holds no NExT-QA ({self.split}): expected MC/{self.split}-*.parquet or {self.split}.csv."
-            )
-        folders = _video_folders(csv.with_name("map_vid_vidorID.json"))
-        for table in tables or [csv]:
-            for row in read_table(table):
-                yield _clip(row, root, folders)
+        hub, official = f"MC/{self.split}-*.parquet", (f"{self.split}.csv", f"dataset/nextqa/{self.split}.csv")
+        tables = find_tables(root, (hub, *official)) or cached_tables(root, self.hub, (hub,), self.split, "MC")
+        if not tables:
+            expected = f"MC/{self.split}-00000-of-00001.parquet or {self.split}.csv"
+            raise no_tables(root, f"{self.benchmark} ({self.split})", expected, "NExTVideo/<video>.mp4")
+        files, folders = VideoFiles(root), _video_folders(root)
+        rows = (row for table in tables for row in read_table(table))
+        yield from read_rows(rows, lambda row: _clip(row, files, folders), self.allow_missing)
 
 
-def _video_folders(path: Path) -> dict[str, str]:
+def _video_folders(root: Path) -> dict[str, str]:
     """Video id -> its path in VidOR, where the official videos lie ("1164/3238737531"). The hub's lie flat."""
-    if not path.exists():
-        return {}
-    try:
-        folders = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} cannot be read ({error}). Is the download complete?") from None
-    return {str(video): str(place) for video, place in folders.items()}
+    name = "map_vid_vidorID.json"
+    for path in find_tables(root, (name, f"dataset/nextqa/{name}")):
+        folders = read_json(path)
+        if not isinstance(folders, dict) or not all(isinstance(place, str) for place in folders.values()):
+            raise DataError(f"{path}: expected an object of texts, the path of each video.")
+        return folders
+    return {}
 
 
-def _clip(row: Row, root: Path, folders: dict[str, str]) -> VideoQuestions:
-    video, kind = str(row["video"]), row.text("type")
+def _clip(row: Row, files: VideoFiles, folders: dict[str, str]) -> VideoQuestions:
+    video, kind = row.file_name("video", ".mp4"), row.text("type")
     if kind[:1] not in _FAMILIES:
         raise row.error("type", f"expected C., T. or D., found {kind!r}")
     question = Question(
-        id=f"{video}_{row['qid']}",
+        id=f"{video}_{row.id('qid')}",
         text=row.text("question"),
         options=tuple(row.text(f"a{i}") for i in range(5)),
         gold=_gold(row),
         # the official script counts "what happened before" (TP) with "after" (TN)
         groups={"family": (_FAMILIES[kind[0]],), "type": ("TN" if kind == "TP" else kind,)},
     )
-    places = (root / "NExTVideo" / f"{name}.mp4" for name in (folders.get(video, video), video))
-    return VideoQuestions(Video(video, first_existing(*places)), (question,))
+    places = (f"NExTVideo/{name}.mp4" for name in (folders.get(video, video), video))
+    return VideoQuestions(Video(video, files.find(*places)), (question,))
 
 
 def _gold(row: Row) -> str:
     """The letter of `answer`, a number from 0 (as text in the CSV files)."""
     answer = str(row["answer"])
     if answer not in ("0", "1", "2", "3", "4"):
-        raise row.error("answer", f"expected a number from 0 to 4, found {row['answer']!r}")
+        raise row.error("answer", f"expected a number from 0 to 4, found {shown(row['answer'])}")
     return LETTERS[int(answer)]

@@ -174,7 +174,7 @@ class NIAH(Task):
         write(root)
 
     def load(self, root: Path) -> Iterator[VideoQuestions]:
-        needles, haystack = read_needles(root), self._haystack(root)
+        needles, haystack = read_needles(root, self.hub), self._haystack(root)
         self._check_answers(needles, root)
         grid = self.grid(root)
         for frames in grid.frames:

@@ -8,21 +8,23 @@ one wrong one, and counts it if all four are right. The eight tasks of lmms-eval
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
 from evalkit.errors import DataError
+from evalkit.files import VideoFiles, find_tables, no_tables
+from evalkit.hub_cache import cached_tables
 from evalkit.scoring.grade import Choice, Grader
 from evalkit.scoring.summary import Mean
 from evalkit.scoring.units import EACH, all_of
-from evalkit.tables import Row, read_table
+from evalkit.tables import Row, read_rows, read_table
 from evalkit.task import DataSet, HubData, PromptText, Protocol, Split, Task
 from evalkit.types import Context, Decoding, FramePlan, FrameStream, Question, Video, VideoQuestions
 
 from ._judge import JudgeConfig
-from ._shared import first_existing
 from ._subtitles import read_srt, spoken
 from ._videomathqa_judge import ChainOfThought
 
@@ -96,7 +98,7 @@ class VideoMathQA(Task):
     benchmark = "VideoMathQA"
     splits: ClassVar = {"mcq": Split(questions=(420,)), "mbin": Split(questions=(1680,))}
     tables = ("length", "category")
-    hub = HubData(("MBZUAI/VideoMathQA",), "videomathqa")
+    hub = HubData(("MBZUAI/VideoMathQA",), "videomathqa", size_gb=14.9)
     protocols: ClassVar = {
         "official": Protocol(
             source=f"{_SOURCE}, videomathqa_{{mcq,mbin}}", prompt=_direct, grader=_FIRST_LETTER, decoding=_SHORT
@@ -155,11 +157,33 @@ class VideoMathQA(Task):
         write(root)
 
     def load(self, root: Path) -> Iterator[VideoQuestions]:
-        asked: dict[str, int] = {}
-        for row in (row for table in _tables(root, self.split) for row in read_table(table)):
-            id = str(row["question_id"])
-            asked[id] = asked.get(id, -1) + 1
-            yield _clip(row, root, id if self.split == "mcq" else f"{id}_{asked[id]}", unit=id)
+        files, asked = VideoFiles(root), Counter[str]()
+
+        def read(row: Row) -> VideoQuestions:
+            id = row.id("question_id")
+            asked[id] += 1
+            return _clip(row, files, id if self.split == "mcq" else f"{id}_{asked[id] - 1}", unit=id)
+
+        rows = (row for table in self._tables(root) for row in read_table(table))
+        yield from read_rows(rows, read, self.allow_missing)
+
+    def _tables(self, root: Path) -> list[Path]:
+        """`videomathqa_<split>_test.parquet` of the hub, or files in a folder called like its configuration."""
+        names = {"mcq": ("mcq",), "mbin": ("mbin", "multi_binary")}[self.split]
+        places = (
+            "videomathqa_{0}_test.{1}",
+            "{0}/test*.{1}",
+            "{0}/*.{1}",
+            "data/{0}/*.{1}",
+            "data/{0}*.{1}",
+            "{0}.{1}",
+        )
+        kinds = ("parquet", "jsonl", "json")
+        named = [place.format(name, kind) for place in places for name in names for kind in kinds]
+        tables = find_tables(root, named) or cached_tables(root, self.hub, named, "test", names[-1])
+        if not tables:
+            raise no_tables(root, f"{self.benchmark} ({self.split})", named[0], "videos/<videoID>.mp4")
+        return tables
 
     def check_complete(self, items: Sequence[VideoQuestions], data: DataSet) -> None:
         self._check_fours(items)
@@ -193,19 +217,8 @@ class VideoMathQA(Task):
         return super().context(item, frames)
 
 
-def _tables(root: Path, split: str) -> list[Path]:
-    """The hub's configurations are called mcq and multi_binary."""
-    names = {"mcq": ("mcq",), "mbin": ("multi_binary", "mbin")}[split]
-    kinds = ("parquet", "jsonl", "json")
-    for pattern in ("{0}/test*.{1}", "{0}/*.{1}", "data/{0}/*.{1}", "data/{0}*.{1}", "{0}.{1}", "*_{0}*.{1}"):
-        for name, kind in ((name, kind) for name in names for kind in kinds):
-            if tables := sorted(root.glob(pattern.format(name, kind))):
-                return tables
-    raise DataError(f"{root} holds no VideoMathQA ({split}): expected {names[0]}/test-*.parquet.")
-
-
-def _clip(row: Row, root: Path, id: str, unit: str) -> VideoQuestions:
-    options, answer, length = row.texts("options"), row.text("answer"), row.text("length")
+def _clip(row: Row, files: VideoFiles, id: str, unit: str) -> VideoQuestions:
+    options, answer, length = row.options("options"), row.text("answer"), row.text("length")
     if len(options) not in _LETTERS:
         raise row.error("options", f"expected five or two options, found {len(options)}")
     if len(answer) != 1 or answer not in "ABCDE"[: len(options)]:
@@ -215,7 +228,7 @@ def _clip(row: Row, root: Path, id: str, unit: str) -> VideoQuestions:
     groups = {"length": (length,), "category": (row.text("category"),)}
     steps = row.get("steps", "")
     question = Question(id, row.text("question"), options, answer, unit, groups, {"steps": steps})
-    stem = row.text("videoID")
-    path = first_existing(*(root / "videos" / f"{stem}{suffix}" for suffix in (".mp4", ".MP4", ".mkv")))
-    video = Video(stem, path, subtitles=root / "subtitles" / f"{stem}.srt")
+    stem = row.file_name("videoID", ".mp4")
+    path = files.find(*(f"videos/{stem}{suffix}" for suffix in (".mp4", ".MP4", ".mkv")))
+    video = Video(stem, path, subtitles=files.at(f"subtitles/{stem}.srt"))
     return VideoQuestions(video, (question,))

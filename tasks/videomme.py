@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from evalkit.errors import DataError
+from evalkit.files import VideoFiles, find_tables, no_tables
+from evalkit.hub_cache import cached_tables
 from evalkit.scoring.grade import Choice
-from evalkit.tables import Row, read_table
+from evalkit.tables import Row, read_rows, read_table
 from evalkit.task import DataSet, HubData, PromptText, Protocol, Split, Task
 from evalkit.types import Context, Decoding, FramePlan, FrameStream, Question, Record, Video, VideoQuestions
 
 from ._nested import parts
-from ._shared import first_existing
 from ._subtitles import font_rows, in_font, read_srt, spoken, untagged
 
 _SELECT = "Select the best answer to the following multiple-choice question based on the video"
@@ -167,8 +168,18 @@ class VideoMME(Task):
         write(root)
 
     def load(self, root: Path) -> Iterator[VideoQuestions]:
-        for row in (row for table in _tables(root) for row in read_table(table)):
-            yield from _from_nested(row, root) if "questions" in row.values else [_from_flat(row, root)]
+        files = VideoFiles(root)
+        rows = (row for table in self._tables(root) for row in read_table(table))
+        yield from read_rows(rows, lambda row: _read(row, files), self.allow_missing)
+
+    def _tables(self, root: Path) -> list[Path]:
+        others = ("data/*.parquet", "*.parquet", "*.jsonl", "*.jsonl.gz", "*.json")
+        columns = ({"videoID", "question_id", "task_type"}, {"video_id", "questions"})
+        tables = find_tables(root, _TABLES, others, columns) or cached_tables(root, self.hub, _TABLES, "test")
+        if not tables:
+            expected = f"{_TABLES[0]}, or a *.jsonl or *.json file with the columns of either published form"
+            raise no_tables(root, self.benchmark, expected, "data/<videoID>.mp4")
+        return tables
 
     def check_complete(self, items: Sequence[VideoQuestions], data: DataSet) -> None:
         super().check_complete(items, data)
@@ -225,18 +236,19 @@ class VideoMME(Task):
         return {"videomme_submission.json": json.dumps(videos, indent=1, ensure_ascii=False) + "\n"}
 
 
-def _tables(root: Path) -> list[Path]:
-    for pattern in ("videomme/*.parquet", "data/*.parquet", "*.parquet", "*.jsonl", "*.jsonl.gz", "*.json"):
-        if tables := sorted(root.glob(pattern)):
-            return tables
-    raise DataError(f"{root} holds no Video-MME: expected videomme/test-00000-of-00001.parquet, *.jsonl or *.json.")
+_TABLES = ("videomme/test-00000-of-00001.parquet", "videomme/*.parquet")
+_SUFFIXES = (".mp4", ".MP4", ".mkv")
 
 
-def _from_flat(row: Row, root: Path) -> VideoQuestions:
+def _read(row: Row, files: VideoFiles) -> VideoQuestions:
+    return _from_nested(row, files) if "questions" in row.values else _from_flat(row, files)
+
+
+def _from_flat(row: Row, files: VideoFiles) -> VideoQuestions:
     """A row of the hub copy: one question."""
-    video_id, stem = row.text("video_id"), row.text("videoID")
+    video_id, stem = row.id("video_id"), row.file_name("videoID", ".mp4")
     groups = {key: row.text(key) for key in _GROUPS}
-    return _clip(root, video_id, stem, groups, (_question(row, "options", groups),))
+    return _clip(files, video_id, stem, groups, (_question(row, "options", groups),))
 
 
 _NESTED_KEYS = (
@@ -246,17 +258,17 @@ _NESTED_KEYS = (
 )
 
 
-def _from_nested(row: Row, root: Path) -> Iterator[VideoQuestions]:
+def _from_nested(row: Row, files: VideoFiles) -> VideoQuestions:
     """A row of the authors' JSON: a video with its questions, under the names of either of their versions."""
-    video_id, groups = row.text("video_id"), {}
+    video_id, groups = row.file_name("video_id", ".mp4"), {}
     for names in _NESTED_KEYS:
         groups[names[0]] = row.text(next((name for name in names if name in row.values), names[0]))
-    stem = row.get("videoID") or _youtube_id(row.get("url", "")) or video_id
+    stem = row.file_name("videoID", ".mp4") if row.get("videoID") else _youtube_id(row.text_or("url", "")) or video_id
     questions = []
     for part in parts(row, "questions"):
         options = "options" if "options" in part.values else "choices"
         questions.append(_question(part, options, {**groups, "task_type": part.text("task_type")}))
-    yield _clip(root, video_id, stem, groups, tuple(questions))
+    return _clip(files, video_id, stem, groups, tuple(questions))
 
 
 def _question(row: Row, options: str, groups: Mapping[str, str]) -> Question:
@@ -264,15 +276,15 @@ def _question(row: Row, options: str, groups: Mapping[str, str]) -> Question:
     if answer not in tuple("ABCD"):
         raise row.error("answer", f"expected one of A, B, C, D, found {answer!r}")
     labels = {key: (label,) for key, label in groups.items()}
-    return Question(row.text("question_id"), row.text("question"), row.texts(options), answer, groups=labels)
+    return Question(row.id("question_id"), row.text("question"), row.options(options), answer, groups=labels)
 
 
 def _clip(
-    root: Path, video_id: str, stem: str, groups: Mapping[str, str], questions: tuple[Question, ...]
+    files: VideoFiles, video_id: str, stem: str, groups: Mapping[str, str], questions: tuple[Question, ...]
 ) -> VideoQuestions:
-    folders = (root / "data", root / "video", root / "videos", root)
-    path = first_existing(*(folder / f"{stem}{suffix}" for folder in folders for suffix in (".mp4", ".MP4", ".mkv")))
-    subtitles = first_existing(*(root / folder / f"{stem}.srt" for folder in ("subtitle", "subtitles")))
+    folders = ("data/", "video/", "videos/", "")
+    path = files.find(*(f"{folder}{stem}{suffix}" for folder in folders for suffix in _SUFFIXES))
+    subtitles = files.at(f"subtitle/{stem}.srt", f"subtitles/{stem}.srt")
     meta = {"video_id": video_id, **{key: groups[key] for key in _GROUPS[:3]}}
     return VideoQuestions(Video(stem, path, subtitles=subtitles), questions, meta=meta)
 

@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from evalkit.errors import DataError
+from evalkit.files import VideoFiles, find_tables, no_tables
 from evalkit.scoring.extract import Extracted, extractor
 from evalkit.scoring.grade import Choice
 from evalkit.scoring.reasoning import strip_reasoning
 from evalkit.scoring.summary import Mean
 from evalkit.scoring.units import EACH, all_of
-from evalkit.tables import Row, read_table
+from evalkit.tables import Row, read_rows, read_table, shown
 from evalkit.task import HubData, Protocol, Split, Task
 from evalkit.types import Decoding, FramePlan, Question, Video, VideoQuestions
 
-from ._shared import dotted, first_existing, letter_of, parenthesised
+from ._shared import dotted, letter_of, parenthesised
 
 _FILE = "VNBench-main-4try.json"
-_FOLDERS = ("VNBench_new", "VNBench", "videos", "video")
+_FOLDERS = ("VNBench_new/", "VNBench/", "videos/", "video/", "")
 _NEEDLE = re.compile(r"_(?:ret|ord|cnt)_(?:edit|insert)\d+$")
 _TRIES = 4
 _FOUR = all_of(_TRIES)
@@ -103,10 +103,11 @@ class VNBench(Task):
     }
 
     def load(self, root: Path) -> Iterator[VideoQuestions]:
-        file = first_existing(root / _FILE, root / "annotations" / _FILE)
-        if not file.is_file():
-            raise DataError(f"{root} holds no VNBench: expected {_FILE}, and the videos in {_FOLDERS[0]}/.")
-        yield from (_clip(row, root) for row in read_table(file))
+        tables = find_tables(root, (_FILE, f"annotations/{_FILE}"))
+        if not tables:
+            raise no_tables(root, self.benchmark, _FILE, f"{_FOLDERS[0]}<video>.mp4")
+        files = VideoFiles(root)
+        yield from read_rows(read_table(tables[0]), lambda row: _clip(row, files), self.allow_missing)
 
     def make_miniature(self, root: Path) -> None:
         from ._mini.vnbench import write
@@ -114,27 +115,20 @@ class VNBench(Task):
         write(root)
 
 
-def _clip(row: Row, root: Path) -> VideoQuestions:
-    name = Path(row.text("video")).name
+def _clip(row: Row, files: VideoFiles) -> VideoQuestions:
+    name = row.file_name("video").rpartition("/")[2]
     stem, kind = Path(name).stem, row.text("type")
-    options, answer = row.texts("options"), str(row["gt"])  # numbers, where the question is how many
+    options, answer = row.options("options"), str(row["gt"])  # numbers, where the question is how many
     gold = letter_of(options, answer)
     if gold is None:
-        raise row.error("gt", f"{answer!r} is none of the options {list(options)}")
+        raise row.error("gt", f"{shown(answer)} is none of the options {shown(list(options))}")
     question = Question(
-        id=f"{stem}_{row['try']}",
+        id=f"{stem}_{row.id('try')}",
         text=row.text("question"),
         options=options,
         gold=gold,
         unit=stem,
         groups={"type": (kind,), "family": (kind.partition("_")[0],)},
     )
-    path = first_existing(*(root / folder / name for folder in _FOLDERS), root / name)
-    return VideoQuestions(Video(stem, path, duration_s=_seconds(row)), (question,), cluster=_NEEDLE.sub("", stem))
-
-
-def _seconds(row: Row) -> float | None:
-    length = row.get("length")
-    if length is not None and not isinstance(length, (int, float)):
-        raise row.error("length", f"expected seconds, found {length!r}")
-    return length
+    video = Video(stem, files.find(*(f"{folder}{name}" for folder in _FOLDERS)), duration_s=row.seconds("length"))
+    return VideoQuestions(video, (question,), cluster=_NEEDLE.sub("", stem))

@@ -80,8 +80,11 @@ def hub_rows(root: Path, split: str) -> list[dict[str, Any]]:
     return rows
 
 
+HUB_FOLDERS = {"dev": "mlvu", "test": "mlvu_test"}
+
+
 def hub_copy(root: Path, folder: Path, split: str = "dev") -> Path:
-    write_parquet(folder / "mlvu" / "test-00000-of-00001.parquet", hub_rows(root, split))
+    write_parquet(folder / HUB_FOLDERS[split] / "test-00000-of-00001.parquet", hub_rows(root, split))
     for path in [*root.glob("video/*/*.mp4"), *root.glob("MLVU_Test/video/*.mp4")]:
         if not (folder / path.name).exists():
             (folder / path.name).symlink_to(path)
@@ -165,7 +168,7 @@ def test_test_prompts(root: Path) -> None:
 def test_prompts_are_those_of_the_published_code(tmp_path: Path, benchmark: str, split: str) -> None:
     for number, (sample, text) in enumerate(golden_prompts(benchmark)):
         folder = tmp_path / str(number)
-        write_parquet(folder / "mlvu" / "test.parquet", [{**sample, "answer": "A"}])
+        write_parquet(folder / benchmark / "test.parquet", [{**sample, "answer": "A"}])
         assert list(prompts(at(MLVU(split=split, protocol="video_xl_2"), folder)).values()) == [text]
 
 
@@ -221,10 +224,10 @@ def test_ids_of_the_hub_copy_are_kept_where_it_has_them(root: Path, tmp_path: Pa
     rows = hub_rows(root, "test")
     given = [f"AR_{i}" for i in range(len(rows))]
     numbered = [{**row, "question_id": id} for row, id in zip(rows, given, strict=True)]
-    write_parquet(tmp_path / "a" / "mlvu" / "test.parquet", numbered)
+    write_parquet(tmp_path / "a" / "mlvu_test" / "test.parquet", numbered)
     assert set(questions(at(MLVU(split="test"), tmp_path / "a"))) == set(given)
     numbered[3]["question_id"] = ""
-    write_parquet(tmp_path / "b" / "mlvu" / "test.parquet", numbered)
+    write_parquet(tmp_path / "b" / "mlvu_test" / "test.parquet", numbered)
     assert set(questions(at(MLVU(split="test"), tmp_path / "b"))) == {f"test-{i}" for i in range(len(rows))}
 
 
@@ -260,7 +263,7 @@ def test_a_short_copy_is_named(root: Path) -> None:
 
 
 def test_no_data_is_named(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no MLVU \(dev\): expected json/1_plotQA\.json, or a hub copy's"):
+    with pytest.raises(DataError, match=r"holds no MLVU \(dev\): expected json/1_plotQA\.json, or mlvu/test-"):
         list(at(MLVU(), tmp_path).items())
     hub_copy(root, tmp_path)
     with pytest.raises(
