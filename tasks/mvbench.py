@@ -146,7 +146,7 @@ class MVBench(Task):
             expected = "json/action_sequence.json and the other tasks', or <task>/*.parquet"
             raise no_tables(root, self.benchmark, expected, f"video/{PLACES['action_sequence'].branch}/<video>")
         for task, paths in tables.items():
-            if not paths and not self.allow_missing:
+            if not paths:
                 videos = f"video/{PLACES[task].branch or PLACES[task].whole}/<video>"
                 raise no_tables(root, f"{self.benchmark}'s task {task}", f"json/{task}.json", videos)
             rows = (row for path in paths for row in read_table(path))
@@ -200,10 +200,8 @@ def _cut_out(files: VideoFiles, folder: str, name: str, start_s: float | None, e
     the first."""
     stem = Path(name).stem if Path(name).suffix in _SUFFIXES else name
     path = files.at(f"{folder}/{name}", *(f"{folder}/{stem}{suffix}" for suffix in _SUFFIXES))
-    if path.name != Path(name).name or not path.is_file():
-        for part, times in (
-            _parts(files.root / folder).get(stem, ()) if start_s is not None and end_s is not None else ()
-        ):
+    if start_s is not None and end_s is not None and (path.name != Path(name).name or not path.is_file()):
+        for part, times in _parts(files.root / folder).get(stem, ()):
             if abs(times[0] - start_s) < 0.01 and abs(times[1] - end_s) < 0.01:
                 return part
     return path

@@ -1,17 +1,20 @@
-"""Unpack zip and tar archives of strangers: nothing is written outside the folder, no links, no devices, no bombs.
+"""Unpack zip and tar archives that are not trusted: nothing is written outside the folder, no links and devices are
+made, and an archive that would unpack to far more than its size is refused.
 
-Members are written to a temporary name and renamed when they are whole; one that is there already in its full size is
-not written again. So an unpacking that was interrupted goes on where it stopped.
+A member is written to a temporary name and renamed when it is complete. One that is there already in its full size is
+not written again, so an interrupted unpacking continues where it stopped.
 """
 
 from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import os
 import re
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -22,6 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from evalkit.errors import DataError
+from evalkit.tables import shown
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -30,6 +34,18 @@ _ARCHIVE = re.compile(r"\.(zip|tar|tar\.gz|tgz)(?:\.part[._-]?([a-z]+|\d+))?$", 
 _GROWTH, _SPARE_BYTES = 20, 1 << 26
 """An archive may unpack to 20 times its size and 64 MB; videos do not shrink, text does so ten times at most."""
 _MOST_MEMBERS = 1_000_000
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
+"""What the libraries raise for damaged archives and for unknown compressions."""
 
 
 def archive_of(name: str) -> str | None:
@@ -40,8 +56,9 @@ def archive_of(name: str) -> str | None:
 
 @dataclass
 class Unpacker:
-    """`flat`: all files into the one folder, whatever folders the archive has. `written` has every file unpacked so
-    far, by all archives, with its size; two different files under one name are an error."""
+    """Unpacks archives to `folder`. `flat`: all files into the one folder, whatever folders the archive has. `written`:
+    the path and the size in bytes of every file unpacked so far, by all archives. Two different files with one path
+    are an error; the same file twice is not."""
 
     folder: Path
     flat: bool = False
@@ -64,50 +81,68 @@ class Unpacker:
                     name = self._name(archive, member.name)
                     if name is not None:
                         allowance.take(member.size)
-                        self._claim(archive, name, member.size)
-                        self._write(name, member)
+                        self._unpack_member(archive, name, member)
                         files[name] = member.size
-        except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise DataError(
-                f"{archive} cannot be unpacked ({error}): it is damaged, or of an unknown kind. Delete it and repeat "
-                "the same command to get it anew."
-            ) from None
         except OSError as error:
+            if error.errno is None or isinstance(error, gzip.BadGzipFile):  # raised by a decompressor
+                raise _damaged(archive, error) from None
             raise DataError(
-                f"{archive} cannot be unpacked to {self.folder} ({error.strerror or error}). Make room or mend it, "
-                "and repeat the same command: it goes on where it stopped."
+                f"{archive} cannot be unpacked to {self.folder} ({error.strerror}). Make room or change the "
+                "permissions, and repeat the same command: it continues where it stopped."
             ) from None
+        except _DAMAGE as error:
+            raise _damaged(archive, error) from None
         return files
 
+    def _unpack_member(self, archive: Path, name: str, member: _Member) -> None:
+        """Two members with one path must be the same file: the second is compared, never dropped unread."""
+        if name not in self.written:
+            self.written[name] = member.size
+            self._write(name, member)
+        elif self.written[name] != member.size:
+            sizes = f"one of {self.written[name]} and one of {member.size} bytes"
+            raise self._conflict(archive, name, sizes)
+        elif not self._is_there(name, member.size):
+            self._write(name, member)
+        elif not self._is_content(name, member):
+            raise self._conflict(archive, name, f"both of {member.size} bytes")
+
+    def _conflict(self, archive: Path, name: str, sizes: str) -> DataError:
+        return DataError(
+            f"{archive} has a second file {name} with another content ({sizes}): one would replace the other. Unpack "
+            "the archives by hand and name the folder with source=local source.root=<folder>."
+        )
+
+    def _is_content(self, name: str, member: _Member) -> bool:
+        with member.open() as source, (self.folder / name).open("rb") as file:
+            while block := source.read(1 << 20):
+                if file.read(len(block)) != block:
+                    return False
+            return not file.read(1)
+
     def _name(self, archive: Path, name: str) -> str | None:
-        """The member's place below the folder; None for what packers leave behind. Raises DataError for a place that
-        is not below it."""
+        """The member's path below the folder; None for hidden files of packing tools. Raises DataError for a path
+        outside the folder, and for a name that no file can have."""
         path = PurePosixPath(name.replace("\\", "/"))
         parts = [part for part in path.parts if part != "."]
         if path.is_absolute() or ".." in parts or re.match(r"[A-Za-z]:", name) or "\0" in name:
             raise DataError(
-                f"{archive}: its member {name!r} would be written outside {self.folder}. Nothing of it is to be "
-                "trusted: delete it, and tell whoever published it."
+                f"{archive}: its member {shown(name)} would be written outside {self.folder}. Do not use this archive: "
+                "delete it, and tell its publisher."
             )
+        if any(len(os.fsencode(part)) > 255 for part in parts):
+            raise DataError(f"{archive}: its member {shown(name)} has a name that no file can have.")
         if not parts or any(part.startswith(".") or part == "__MACOSX" for part in parts):
             return None
         return parts[-1] if self.flat else "/".join(parts)
 
-    def _claim(self, archive: Path, name: str, size: int) -> None:
-        if self.written.setdefault(name, size) != size:
-            raise DataError(
-                f"{archive} has a file {name} of {size} bytes, another one of that name has {self.written[name]}: "
-                "one would replace the other. Unpack them by hand and name the folder with source=local "
-                "source.root=<folder>."
-            )
-
-    def _there(self, name: str, size: int) -> bool:
+    def _is_there(self, name: str, size: int) -> bool:
         target = self.folder / name
         return target.is_file() and target.stat().st_size == size
 
     def _check_room(self, archive: Path, members: Sequence[_Member]) -> None:
         named = ((self._name(archive, member.name), member.size) for member in members)
-        needed = sum(size for name, size in named if name is not None and not self._there(name, size))
+        needed = sum(size for name, size in named if name is not None and not self._is_there(name, size))
         _Allowance(archive, archive.stat().st_size).take(needed)
         free = shutil.disk_usage(self.folder).free
         if needed > free:
@@ -117,7 +152,7 @@ class Unpacker:
             )
 
     def _write(self, name: str, member: _Member) -> None:
-        if self._there(name, member.size):
+        if self._is_there(name, member.size):
             return
         target = self.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -132,9 +167,16 @@ class Unpacker:
             part.unlink(missing_ok=True)
 
 
+def _damaged(archive: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{archive} cannot be unpacked ({error}): it is damaged, or of an unknown kind. Delete it and repeat the same "
+        "command to download it again."
+    )
+
+
 @dataclass
 class _Allowance:
-    """What an archive of this size may unpack to at most."""
+    """The most that an archive of this size may unpack to."""
 
     archive: Path
     packed_bytes: int
@@ -147,7 +189,7 @@ class _Allowance:
         if self.unpacked_bytes > _GROWTH * self.packed_bytes + _SPARE_BYTES or self.members > _MOST_MEMBERS:
             raise DataError(
                 f"{self.archive} has {self.packed_bytes} bytes and would unpack to more than {_GROWTH} times that: "
-                "it looks like an archive made to fill the disk. Delete it, and tell whoever published it."
+                "it looks like an archive made to fill the disk. Delete it, and tell its publisher."
             )
 
 
@@ -206,7 +248,7 @@ def _of_tar(archive: tarfile.TarFile, path: Path) -> Iterator[_Member]:
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """tarfile takes a header that it cannot read, and a stream that stops between two files, for the end."""
+    """tarfile treats a header that it cannot read, and a stream that stops between two files, as the end."""
     stream = archive.fileobj
     assert stream is not None
     if stream.tell() < archive.offset + tarfile.BLOCKSIZE:
@@ -218,8 +260,8 @@ def _check_end(archive: tarfile.TarFile) -> None:
 
 def _not_a_file(archive: Path, name: str) -> DataError:
     return DataError(
-        f"{archive}: its member {name!r} is a link or a device. Archives of videos hold files alone: delete it, and "
-        "tell whoever published it."
+        f"{archive}: its member {shown(name)} is a link or a device. Archives of videos hold only files: delete it, and "
+        "tell its publisher."
     )
 
 

@@ -16,8 +16,8 @@ from evalkit.cli.tools import Arguments
 from evalkit.config import instantiate
 from evalkit.errors import ConfigError, DataError, RunError
 from evalkit.fetch.archives import Unpacker, archive_of
-from evalkit.fetch.diary import Diary
-from evalkit.fetch.hub import HubClient, Listing, RemoteFile, begun_bytes
+from evalkit.fetch.unpacked import UnpackedArchives
+from evalkit.fetch.hub import HubClient, Listing, RemoteFile, partial_bytes
 from evalkit.job import say
 from evalkit.paths import data_dir, hf_home
 from evalkit.runs import write_atomically
@@ -52,8 +52,8 @@ def fetch(arguments: Arguments) -> int:
 
 
 def _fetch(task: Task, hub: HubData, folder: Path, dry_run: bool, keep: bool) -> None:
-    client, diary = HubClient(), Diary(folder)
-    loads = [Load(part, client.listing(part), folder, diary) for part in (hub, *hub.also)]
+    client, unpacked = HubClient(), UnpackedArchives(folder)
+    loads = [Load(part, client.listing(part), folder, unpacked) for part in (hub, *hub.also)]
     _tell(task, loads, folder, keep)
     if dry_run:
         return
@@ -86,7 +86,7 @@ class Load:
     hub: HubData
     listing: Listing
     folder: Path
-    diary: Diary
+    unpacked: UnpackedArchives
 
     @property
     def tables(self) -> list[RemoteFile]:
@@ -100,7 +100,7 @@ class Load:
         for file in sorted(self.listing.files, key=_in_order):
             if name := archive_of(file.path):
                 found.setdefault(name, []).append(file)
-        return {name: parts for name, parts in found.items() if not self.diary.has(self.listing.repo, name, parts)}
+        return {name: parts for name, parts in found.items() if not self.unpacked.has(self.listing.repo, name, parts)}
 
     def missing(self) -> list[RemoteFile]:
         """What is still to be downloaded, wholly or in part."""
@@ -114,9 +114,9 @@ class Load:
         for name, parts in self.archives.items():
             paths = [client.download(self.listing, part, self.folder) for part in parts]
             print(f"unpacking {name}", flush=True)
-            self.diary.forget(self.listing.repo, name, parts)
-            files = Unpacker(self.folder, self.hub.flat, self.diary.files()).unpack(paths)
-            self.diary.add(self.listing.repo, name, parts, files)
+            self.unpacked.forget(self.listing.repo, name, parts)
+            files = Unpacker(self.folder, self.hub.flat, self.unpacked.files()).unpack(paths)
+            self.unpacked.add(self.listing.repo, name, parts, files)
             for path in [] if keep else paths:
                 path.unlink()
 
@@ -162,10 +162,10 @@ def _needed(loads: Sequence[Load], keep: bool) -> int:
     packed = sum(part.size for _, parts in archives for part in parts)
     to_load = [sum(part.size for part in parts if (repo, part.path) in missing) for repo, parts in archives]
     tables = sum(file.size for load in loads for file in load.tables if (load.listing.repo, file.path) in missing)
-    diary, folder = loads[0].diary, loads[0].folder
+    unpacked, folder = loads[0].unpacked, loads[0].folder
     download = tables + (sum(to_load) if keep else max(to_load, default=0))
     listed = {file.path for load in loads for file in load.listing.files}
-    return max(0, download - begun_bytes(folder)) + max(0, packed - diary.unclaimed_bytes(listed))
+    return max(0, download - partial_bytes(folder)) + max(0, packed - unpacked.unclaimed_bytes(listed))
 
 
 def _free(folder: Path) -> int:

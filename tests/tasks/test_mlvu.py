@@ -267,7 +267,7 @@ def test_no_data_is_named(root: Path, tmp_path: Path) -> None:
         list(at(MLVU(), tmp_path).items())
     hub_copy(root, tmp_path)
     with pytest.raises(
-        DataError, match=r"MLVU \(dev_generation\): .*8_sub_scene\.json; hub copies have multiple choice"
+        DataError, match=r"MLVU \(dev_generation\): .*8_sub_scene\.json; the hub's copies .* have multiple choice"
     ):
         list(at(MLVU(split="dev_generation"), tmp_path).items())
 

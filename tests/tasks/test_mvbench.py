@@ -206,7 +206,7 @@ def test_missing_videos_are_an_error_unless_allowed(root: Path, tmp_path: Path) 
 
 def test_mistakes_in_the_data_name_file_row_and_column(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no MVBench"):
-        list(at(MVBench(), tmp_path).items())
+        list(MVBench().load(tmp_path))
     copy = tmp_path / "copy"
     shutil.copytree(root, copy)
     (copy / "json" / "vlnqa.json").write_text("[]")
@@ -214,10 +214,10 @@ def test_mistakes_in_the_data_name_file_row_and_column(root: Path, tmp_path: Pat
     rows = json.loads(file.read_text())
     file.write_text(json.dumps([{**rows[0], "start": "soon"}, *rows[1:]]))
     with pytest.raises(DataError, match=r'action_sequence.json, row 1, column "start": expected seconds, found .soon.'):
-        list(at(MVBench(), copy).items())
+        list(MVBench().load(copy))
     file.unlink()
-    with pytest.raises(DataError, match=r"action_sequence.json does not exist"):
-        list(at(MVBench(), copy).items())
+    with pytest.raises(DataError, match=r"expected json/action_sequence.json. Its videos go to"):
+        list(MVBench().load(copy))
 
 
 def test_the_miniature_has_the_same_bytes_every_time(root: Path, tmp_path: Path) -> None:

@@ -125,18 +125,18 @@ def test_a_short_copy_is_an_error(root: Path) -> None:
 
 def test_mistakes_in_the_data_name_file_row_and_column(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no NExT-QA \(val\)"):
-        list(at(NExTQA(split="val"), tmp_path).items())
+        list(NExTQA(split="val").load(tmp_path))
     text = (root / "test.csv").read_text()
     (tmp_path / "test.csv").write_text(text.replace(",0,0,CW,", ",7,0,CW,", 1))
     with pytest.raises(DataError, match=r'test.csv, row 1, column "answer": expected a number from 0 to 4, found .7.'):
-        list(at(NExTQA(), tmp_path).items())
+        list(NExTQA().load(tmp_path))
     (tmp_path / "test.csv").write_text(text.replace(",CW,", ",XX,", 1))
     with pytest.raises(DataError, match=r'row 1, column "type": expected C., T. or D., found .XX.'):
-        list(at(NExTQA(), tmp_path).items())
+        list(NExTQA().load(tmp_path))
     (tmp_path / "test.csv").write_text(text)
     (tmp_path / "map_vid_vidorID.json").write_text("{")
     with pytest.raises(DataError, match=r"map_vid_vidorID.json cannot be read"):
-        list(at(NExTQA(), tmp_path).items())
+        list(NExTQA().load(tmp_path))
 
 
 def test_a_missing_video_is_named_where_the_official_layout_has_it(root: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from evalkit.video.scenes import nearest_colour
 from evalkit.video.settings import VideoSettings
 from tests.replay import REPLAY, needs_replay
 
-from .answers import PLAN, answer, at, complete, made, prompts, questions, record
+from .answers import PLAN, answer, at, complete, made, prompts, questions, record, write_parquet
 
 COLOURS = {Path(file).stem: colour for file, colour, _, _, _ in NEEDLES}
 
@@ -155,21 +155,16 @@ def video_xl_copy(root: Path, to: Path) -> Path:
 
 
 def test_the_hub_table_gives_the_same_needles(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures inside the table, as datasets writes them; they are kept in the cache, once."""
-    from datasets import Dataset, Features, Value
-    from datasets import Image as ImageFeature
-
+    """Pictures inside the table, as the hub stores them; they are kept in the cache, once."""
     monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "cache"))
     rows = json.loads((root / "needle_datasets" / "dataset.json").read_text())
-    table = {
-        "image": [str(root / "needle_datasets" / "images" / row["path"]) for row in rows],
-        "question": [row["prompt"] for row in rows],
-        "answer": [row["answer"] for row in rows],
-    }
-    features = Features({"image": ImageFeature(), "question": Value("string"), "answer": Value("string")})
+    images = [root / "needle_datasets" / "images" / row["path"] for row in rows]
+    table = [
+        {"image": {"bytes": image.read_bytes(), "path": image.name}, "question": row["prompt"], "answer": row["answer"]}
+        for image, row in zip(images, rows, strict=True)
+    ]
     copy = tmp_path / "copy"
-    (copy / "data").mkdir(parents=True)
-    Dataset.from_dict(table, features).to_parquet(copy / "data" / "test-00000-of-00001.parquet")
+    write_parquet(copy / "data" / "test-00000-of-00001.parquet", table)
     shutil.copy(root / "data" / "haystack_videos" / "movie.mp4", copy / "haystack.mp4")
     theirs = list(at(NIAH(frames=[8], depths=[0.5]), copy).items())
     ours = list(mini(root, frames=[8], depths=[0.5]).items())

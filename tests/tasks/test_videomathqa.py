@@ -114,9 +114,9 @@ def test_mistakes_in_the_data(root: Path, tmp_path: Path, column: str, value: An
     bad[2][column] = value
     write_parquet(tmp_path / "mcq" / "test-00000-of-00001.parquet", bad)
     with pytest.raises(DataError, match=f"row 3, {message}"):
-        list(at(VideoMathQA(), tmp_path).items())
-    with pytest.raises(DataError, match=r"holds no VideoMathQA \(mbin\): expected multi_binary/test-"):
-        list(at(VideoMathQA(split="mbin"), tmp_path).items())
+        list(VideoMathQA().load(tmp_path))
+    with pytest.raises(DataError, match=r"holds no VideoMathQA \(mbin\): expected videomathqa_mbin_test.parquet"):
+        list(VideoMathQA(split="mbin").load(tmp_path))
 
 
 # The prompts ---------------------------------------------------------------------------------------------------------

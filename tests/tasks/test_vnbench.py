@@ -96,11 +96,11 @@ def test_malformed_rows_are_named(root: Path, tmp_path: Path, column: str, value
     rows = rows_of(root)
     rows[2][column] = value
     with pytest.raises(DataError, match=rf'row 3, column "{column}": {message}'):
-        list(at(VNBench(), write_rows(tmp_path, rows)).items())
+        list(VNBench().load(write_rows(tmp_path, rows)))
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"expected VNBench-main-4try.json, and the videos in VNBench_new"):
+    with pytest.raises(DataError, match=r"expected VNBench-main-4try.json. Its videos go to .*/VNBench_new/<video>.mp4"):
         list(at(VNBench(), tmp_path).items())
 
 

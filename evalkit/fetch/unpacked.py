@@ -1,7 +1,7 @@
-"""What has been fetched to a folder already: the archives that are unpacked, with their files.
+"""Which archives are unpacked to a folder, and to which files.
 
-An archive counts as unpacked while all of its files are there in their size, so a file that was deleted comes back with
-the next fetch, and an archive that was deleted is not downloaded again.
+An archive counts as unpacked while all of its files are there in their size. So a video that was deleted is unpacked
+again by the next fetch, and an archive that was deleted is not downloaded again.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DataError
-from evalkit.fetch.hub import RemoteFile
+from evalkit.fetch.hub import RemoteFile, checked_place
 from evalkit.runs import write_atomically
 
 
-class Diary:
-    """`<folder>/.fetched.json`."""
+class UnpackedArchives:
+    """The unpacked archives of one folder, kept in `<folder>/.fetched.json`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -26,37 +26,40 @@ class Diary:
         self._entries: dict[str, dict[str, Any]] = {}
         if self.path.exists():
             try:
-                self._entries = json.loads(self.path.read_text(encoding="utf-8"))
+                self._entries = json.loads(self.path.read_text(encoding="utf-8-sig"))
                 self.files()
-            except (ValueError, TypeError, LookupError, AttributeError) as error:
-                raise DataError(f"{self.path} cannot be read ({error}): delete it, and unpack anew.") from None
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+                raise DataError(
+                    f"{self.path} cannot be read ({error}): delete it, and the archives are unpacked again."
+                ) from None
 
     def has(self, repo: str, archive: str, parts: Sequence[RemoteFile]) -> bool:
-        """Whether this version of the archive is unpacked, and all its files are still there."""
+        """Whether this version of the archive is unpacked and all its files are there."""
         entry = self._entries.get(f"{repo}/{archive}")
         if entry is None or entry["digest"] != _digest(parts):
             return False
         return all(_is_there(self.folder / name, size) for name, size in entry["files"].items())
 
     def add(self, repo: str, archive: str, parts: Sequence[RemoteFile], files: dict[str, int]) -> None:
+        """Note an archive that is unpacked. `files`: path below the folder -> bytes."""
         self._entries[f"{repo}/{archive}"] = {"digest": _digest(parts), "files": files}
         write_atomically(self.path, json.dumps(self._entries) + "\n")
 
     def forget(self, repo: str, archive: str, parts: Sequence[RemoteFile]) -> None:
-        """An archive that is to be unpacked again. Where it has changed its old files go, since a new one of the same
-        size could not be told from them."""
+        """Remove the note of an archive that will be unpacked again. If the archive has changed its old files are
+        deleted: a new file of the same size would be taken for unpacked."""
         entry = self._entries.pop(f"{repo}/{archive}", None)
         if entry is not None and entry["digest"] != _digest(parts):
             for name in entry["files"]:
-                (self.folder / name).unlink(missing_ok=True)
+                checked_place(self.folder, name).unlink(missing_ok=True)
 
     def files(self) -> dict[str, int]:
         """All unpacked files, relative to the folder, with their sizes."""
         return {name: int(size) for entry in self._entries.values() for name, size in entry["files"].items()}
 
     def unclaimed_bytes(self, listed: Collection[str]) -> int:
-        """The bytes of files that are neither listed in a repository nor of an unpacked archive: what an unpacking
-        that was interrupted left."""
+        """The bytes of files that are neither listed in a repository nor of an unpacked archive: those that an
+        interrupted unpacking has written."""
         known = {*self.files(), *listed}
         return sum(
             path.stat().st_size
