@@ -1,9 +1,10 @@
-"""Get a benchmark: what the hub has of it, unpacked where `source=hub` finds it, and word of what it has not.
+"""Download a benchmark from the hub and unpack it where `source=hub` finds it.
 
     python -m evalkit.fetch task=mlvu [dry_run=true]
 
-Says how much it is and how much room there is, then downloads and unpacks. It can be interrupted: the same command goes
-on where it stopped. Settings: task=, task.*, dry_run=true (say it, fetch nothing), keep_archives=false (delete each
-archive once it is unpacked), force=true (also where another harness has unpacked a copy). The data lie below
+Prints how large it is and how much room there is, then downloads and unpacks. It can be interrupted: the same command
+continues where it stopped. Where lmms-eval has unpacked the videos below $HF_HOME they are kept, and only tables that
+are missing are downloaded. Settings: task=, task.*, dry_run=true (print, download nothing), keep_archives=false (delete
+each archive once it is unpacked), force=true (a whole copy, although another harness has one). The data lie below
 $EVALKIT_DATA, else ~/.cache/evalkit/data.
 """

@@ -260,8 +260,8 @@ def _check_end(archive: tarfile.TarFile) -> None:
 
 def _not_a_file(archive: Path, name: str) -> DataError:
     return DataError(
-        f"{archive}: its member {shown(name)} is a link or a device. Archives of videos hold only files: delete it, and "
-        "tell its publisher."
+        f"{archive}: its member {shown(name)} is a link or a device. Archives of videos hold only files: delete it, "
+        "and tell its publisher."
     )
 
 

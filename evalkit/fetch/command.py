@@ -1,12 +1,11 @@
-"""The command: what is wanted, room for it, one download and unpacking after the other."""
+"""The command: what is missing, whether there is room for it, then one download and unpacking after the other."""
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -15,14 +14,14 @@ from evalkit import provenance
 from evalkit.cli.tools import Arguments
 from evalkit.config import instantiate
 from evalkit.errors import ConfigError, DataError, RunError
-from evalkit.fetch.archives import Unpacker, archive_of
+from evalkit.fetch.download import Download
+from evalkit.fetch.hub import HubClient, RemoteFile, partial_bytes
 from evalkit.fetch.unpacked import UnpackedArchives
-from evalkit.fetch.hub import HubClient, Listing, RemoteFile, partial_bytes
 from evalkit.job import say
-from evalkit.paths import data_dir, hf_home
+from evalkit.paths import benchmark_folders
 from evalkit.runs import write_atomically
-from evalkit.sources import Hub
-from evalkit.task import HubData, Task
+from evalkit.tables import BadRows
+from evalkit.task import DataSet, HubData, Task
 
 
 def fetch(arguments: Arguments) -> int:
@@ -38,134 +37,122 @@ def fetch(arguments: Arguments) -> int:
             f"the hub has no copy of {task.benchmark}: get it from its authors, and name its folder with source=local "
             "source.root=<folder>."
         )
-    folder, elsewhere = data_dir() / task.hub.folder, hf_home() / task.hub.folder
-    if elsewhere.is_dir() and not folder.exists() and not force:
-        print(
-            f"{task.benchmark} is at {elsewhere} already, where source=hub finds it. Nothing was fetched: check it "
-            f"with `python -m evalkit.doctor task={task.name}`, or fetch a copy beside it with force=true."
-        )
-        return 0
-    _fetch(task, task.hub, folder, dry_run, keep)
+    own, *others = benchmark_folders(task.hub.folder)
+    with _writing(own):
+        used = [place for place in others if _has_files(place)]
+        if used and not force and not own.exists():
+            return _complete(task, task.hub, used[0], dry_run)
+    _fetch(task, task.hub, own, dry_run, keep)
     if task.hub.by_hand:
-        print(f"\nby hand, into {folder}:\n  {task.hub.by_hand}")
-    return 0 if dry_run else _conclude(task)
+        print(f"\nby hand, into {own}:\n  {task.hub.by_hand}")
+    return 0 if dry_run else _check_result(task, own)
 
 
-def _fetch(task: Task, hub: HubData, folder: Path, dry_run: bool, keep: bool) -> None:
-    client, unpacked = HubClient(), UnpackedArchives(folder)
-    loads = [Load(part, client.listing(part), folder, unpacked) for part in (hub, *hub.also)]
-    _tell(task, loads, folder, keep)
-    if dry_run:
-        return
-    _check_room(task, loads, folder, keep)
+def _has_files(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _complete(task: Task, hub: HubData, folder: Path, dry_run: bool) -> int:
+    """For a copy that another harness has unpacked: its videos are kept, and only tables that are missing are
+    downloaded, into the same folder."""
+    print(
+        f"{task.benchmark} ({task.split}): another harness has unpacked videos to {folder}; they are kept"
+    )
     try:
+        task.read(DataSet(folder, "hub"), allow_missing=True)
+    except BadRows:
+        pass  # the tables are there
+    except DataError:
+        _fetch(task, hub, folder, dry_run, keep=True, tables_only=True)
+        if dry_run:
+            return 0
+    else:
+        print("  its tables are there: nothing was fetched")
+    code = _check_result(task, folder)
+    if code:
+        print(f"To download a whole copy of its own below {benchmark_folders('')[0]}, repeat with force=true.")
+    return code
+
+
+def _fetch(task: Task, hub: HubData, folder: Path, dry_run: bool, keep: bool, tables_only: bool = False) -> None:
+    client, unpacked = HubClient(), UnpackedArchives(folder)
+    parts = (hub, *hub.also)
+    downloads = [Download(part, client.listing(part), folder, unpacked, tables_only) for part in parts]
+    with _writing(folder):
+        _print_sizes(task, downloads, folder, keep)
+        if dry_run:
+            return
+        _check_room(task, downloads, folder, keep)
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(str(folder / ".fetching.lock"), timeout=0):
-            for load in loads:
-                load.take(client, keep)
-            _note_revisions(folder, loads)
+            for download in downloads:
+                download.run(client, keep)
+            _note_revisions(folder, downloads)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn errors of the folder and of the lock in it into messages."""
+    try:
+        yield
     except Timeout:
         raise RunError(f"another process is fetching to {folder}: wait for it.") from None
     except KeyboardInterrupt:
         say("\ninterrupted: the same command goes on from here")
         raise
     except OSError as error:
-        raise DataError(f"{folder} cannot be written ({error.strerror}): name another with EVALKIT_DATA.") from None
+        raise DataError(
+            f"{folder} cannot be read or written ({error.strerror or error}): change its permissions, or name a "
+            "folder on another disk with the variable EVALKIT_DATA."
+        ) from None
 
 
-def _note_revisions(folder: Path, loads: Sequence[Load]) -> None:
-    """Which commit of each repository is here; runs put it into their manifest."""
-    known = provenance.revisions(folder) | {load.listing.repo: load.listing.commit for load in loads}
+def _note_revisions(folder: Path, downloads: Sequence[Download]) -> None:
+    """Write which commit of each repository is here; runs copy it to their manifest."""
+    known = provenance.revisions(folder) | {part.listing.repo: part.listing.commit for part in downloads}
     write_atomically(folder / provenance.REVISIONS, json.dumps(known, indent=1) + "\n")
 
 
-@dataclass
-class Load:
-    """What is to be taken from one repository."""
-
-    hub: HubData
-    listing: Listing
-    folder: Path
-    unpacked: UnpackedArchives
-
-    @property
-    def tables(self) -> list[RemoteFile]:
-        """The files that are no archives."""
-        return [file for file in self.listing.files if archive_of(file.path) is None]
-
-    @property
-    def archives(self) -> dict[str, list[RemoteFile]]:
-        """Archive -> its parts in order, for those that are not unpacked yet."""
-        found: dict[str, list[RemoteFile]] = {}
-        for file in sorted(self.listing.files, key=_in_order):
-            if name := archive_of(file.path):
-                found.setdefault(name, []).append(file)
-        return {name: parts for name, parts in found.items() if not self.unpacked.has(self.listing.repo, name, parts)}
-
-    def missing(self) -> list[RemoteFile]:
-        """What is still to be downloaded, wholly or in part."""
-        wanted = [*self.tables, *(part for parts in self.archives.values() for part in parts)]
-        return [file for file in wanted if not file.is_at(self.folder / file.path)]
-
-    def take(self, client: HubClient, keep: bool) -> None:
-        """Download and unpack, one archive after the other."""
-        for file in self.tables:
-            client.download(self.listing, file, self.folder)
-        for name, parts in self.archives.items():
-            paths = [client.download(self.listing, part, self.folder) for part in parts]
-            print(f"unpacking {name}", flush=True)
-            self.unpacked.forget(self.listing.repo, name, parts)
-            files = Unpacker(self.folder, self.hub.flat, self.unpacked.files()).unpack(paths)
-            self.unpacked.add(self.listing.repo, name, parts, files)
-            for path in [] if keep else paths:
-                path.unlink()
-
-
-def _in_order(file: RemoteFile) -> list[str | int]:
-    """Part 10 comes after part 9."""
-    return [int(word) if word.isdigit() else word for word in re.split(r"(\d+)", file.path)]
-
-
-def _tell(task: Task, loads: Sequence[Load], folder: Path, keep: bool) -> None:
-    """What there is, what is left to download, how much room it takes and how much there is."""
-    for load in loads:
-        total = sum(file.size for file in load.listing.files)
-        commit = load.listing.commit[:10]
-        print(f"{task.benchmark} ({task.split}): {load.listing.repo} at {commit}, {_count(load.listing.files, total)}")
-    missing = [file for load in loads for file in load.missing()]
-    packed = sum(part.size for load in loads for parts in load.archives.values() for part in parts)
+def _print_sizes(task: Task, downloads: Sequence[Download], folder: Path, keep: bool) -> None:
+    """What the repositories have, what is left to download, how much room it takes and how much there is."""
+    for part in downloads:
+        files = part.wanted()
+        print(f"{task.benchmark} ({task.split}): {part.listing.repo} at {part.listing.commit[:10]}, {_count(files)}")
+    missing = [file for part in downloads for file in part.missing()]
+    packed = sum(file.size for part in downloads for files in part.archives.values() for file in files)
     if not missing and not packed:
         print(f"  all of it is at {folder}")
         return
-    print(f"  to download  {_count(missing, sum(file.size for file in missing))}")
+    print(f"  to download  {_count(missing)}")
     if packed:
         kept = "the archives stay; keep_archives=false deletes each" if keep else "each archive is deleted afterwards"
         print(f"  to unpack    {_size(packed)}, and at least as much in files ({kept})")
     print(f"  to           {folder}, where {_size(_free(folder))} are free", flush=True)
 
 
-def _check_room(task: Task, loads: Sequence[Load], folder: Path, keep: bool) -> None:
-    needed, free = _needed(loads, keep), _free(folder)
+def _check_room(task: Task, downloads: Sequence[Download], folder: Path, keep: bool) -> None:
+    needed, free = _needed(downloads, keep), _free(folder)
     if needed > free:
-        remedy = "add keep_archives=false, " if keep and _needed(loads, keep=False) <= free else ""
+        remedy = "add keep_archives=false, " if keep and _needed(downloads, keep=False) <= free else ""
         raise DataError(
             f"{task.benchmark} needs about {_size(needed)} and {folder} has {_size(free)} free: {remedy}make room, or "
             "name a folder on another disk with the variable EVALKIT_DATA. Nothing was downloaded."
         )
 
 
-def _needed(loads: Sequence[Load], keep: bool) -> int:
-    """The bytes that will be written at most. Videos are as large unpacked as packed; what an interrupted command
-    left behind is there already."""
-    missing = {(load.listing.repo, file.path) for load in loads for file in load.missing()}
-    archives = [(load.listing.repo, parts) for load in loads for parts in load.archives.values()]
-    packed = sum(part.size for _, parts in archives for part in parts)
-    to_load = [sum(part.size for part in parts if (repo, part.path) in missing) for repo, parts in archives]
-    tables = sum(file.size for load in loads for file in load.tables if (load.listing.repo, file.path) in missing)
-    unpacked, folder = loads[0].unpacked, loads[0].folder
+def _needed(downloads: Sequence[Download], keep: bool) -> int:
+    """The bytes that will be written at most. Videos are as large unpacked as packed; what an interrupted command has
+    written is there already."""
+    missing = {(part.listing.repo, file.path) for part in downloads for file in part.missing()}
+    archives = [(part.listing.repo, files) for part in downloads for files in part.archives.values()]
+    packed = sum(file.size for _, files in archives for file in files)
+    to_load = [sum(file.size for file in files if (repo, file.path) in missing) for repo, files in archives]
+    tables = sum(file.size for part in downloads for file in part.tables if (part.listing.repo, file.path) in missing)
+    unpacked, folder = downloads[0].unpacked, downloads[0].folder
     download = tables + (sum(to_load) if keep else max(to_load, default=0))
-    listed = {file.path for load in loads for file in load.listing.files}
-    return max(0, download - partial_bytes(folder)) + max(0, packed - unpacked.unclaimed_bytes(listed))
+    listed = {file.path for part in downloads for file in part.listing.files}
+    left = unpacked.unclaimed_bytes(listed) if packed else 0
+    return max(0, download - partial_bytes(folder)) + max(0, packed - left)
 
 
 def _free(folder: Path) -> int:
@@ -173,8 +160,8 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def _count(files: Sequence[RemoteFile], total: int) -> str:
-    return f"{len(files)} file{'' if len(files) == 1 else 's'}, {_size(total)}"
+def _count(files: Sequence[RemoteFile]) -> str:
+    return f"{len(files)} file{'' if len(files) == 1 else 's'}, {_size(sum(file.size for file in files))}"
 
 
 def _size(size: float) -> str:
@@ -185,11 +172,11 @@ def _size(size: float) -> str:
     return f"{size:.2f} TB"
 
 
-def _conclude(task: Task) -> int:
-    """Whether the task can be loaded now. What is to be got by hand may be missing."""
-    data = Hub().open(task)
+def _check_result(task: Task, folder: Path) -> int:
+    """Whether the task can be read now; data that must be got by hand may be missing."""
+    remedy = f"`python -m evalkit.doctor task={task.name}` lists everything that is missing."
     try:
-        items = task.read(data)
+        items = task.read(DataSet(folder, "hub", remedy))
     except DataError as error:
         print(f"\nnot complete yet: {error}")
         return 0 if task.hub and task.hub.by_hand else 1

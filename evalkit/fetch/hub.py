@@ -48,7 +48,9 @@ class RemoteFile:
                 f"the hub gives {shown(self.path)} the digest {shown(self.digest)}, which is none. Do not use this hub."
             )
         if type(self.size) is not int or self.size < 0:
-            raise DataError(f"the hub gives {shown(self.path)} a size of {shown(self.size)} bytes. Do not use this hub.")
+            raise DataError(
+                f"the hub gives {shown(self.path)} a size of {shown(self.size)} bytes. Do not use this hub."
+            )
 
     def below(self, folder: Path) -> Path:
         """Its place below the folder. Raises DataError for a place outside."""
@@ -172,7 +174,13 @@ class HubClient:
                 if had == file.size:
                     return
                 try:
-                    http_get(url, cast(BinaryIO, _Limited(target, file)), resume_size=had, headers=headers, expected_size=file.size)
+                    http_get(
+                        url,
+                        cast(BinaryIO, _Limited(target, file)),
+                        resume_size=had,
+                        headers=headers,
+                        expected_size=file.size,
+                    )
                 except Exception as error:  # its HTTP library differs by version; other errors are raised again
                     if not _of_network(error) or target.tell() == had:
                         raise

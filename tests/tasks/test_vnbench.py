@@ -100,7 +100,9 @@ def test_malformed_rows_are_named(root: Path, tmp_path: Path, column: str, value
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"expected VNBench-main-4try.json. Its videos go to .*/VNBench_new/<video>.mp4"):
+    with pytest.raises(
+        DataError, match=r"expected VNBench-main-4try.json. Its videos go to .*/VNBench_new/<video>.mp4"
+    ):
         list(at(VNBench(), tmp_path).items())
 
 
