@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from evalkit.scoring.grade import Choice
 from evalkit.scoring.summary import Mean
-from evalkit.tables import read_table
+from evalkit.tables import Row, read_rows, read_table
 from evalkit.task import Protocol, Split, Task
 from evalkit.types import FramePlan, Question, Video, VideoQuestions
 from evalkit.video.scenes import Scene, film
@@ -37,16 +37,19 @@ class Toy(Task):
     }
 
     def load(self, root: Path) -> Iterator[VideoQuestions]:
-        for row in read_table(root / "questions.jsonl"):
+        def read(row: Row) -> VideoQuestions:
             question = Question(
-                id=row.text("id"),
+                id=row.id("id"),
                 text=row.text("question"),
-                options=row.texts("options"),
+                options=row.options("options"),
                 gold=row.text("answer"),
                 groups={"kind": (row.text("kind"),)},
             )
-            video = row.text("video")
-            yield VideoQuestions(Video(video, root / "videos" / video, duration_s=row["seconds"]), (question,))
+            video = row.file_name("video")
+            path = root / "videos" / video
+            return VideoQuestions(Video(video, path, duration_s=row.seconds("seconds")), (question,))
+
+        yield from read_rows(read_table(root / "questions.jsonl"), read, self.allow_missing)
 
     def make_miniature(self, root: Path) -> None:
         write_toy(root)

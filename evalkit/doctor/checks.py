@@ -1,27 +1,29 @@
-"""What can be wrong with the data of a benchmark: its questions, and each of its videos."""
+"""Checks of the data of a benchmark: its questions, and each of its videos."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evalkit.errors import DataError, VideoError
+from evalkit.tables import BadRows
 from evalkit.task import DataSet, Task
 from evalkit.types import Composite, FramePlan, FrameRequest, FrameStream, Video, VideoQuestions
 
 _ENDS = FrameRequest("uniform", 3, size=(32, 32))
 """First, middle and last frame, small."""
 _TOLERANCE_S, _TOLERANCE_SHARE = 2.0, 0.02
-"""Annotated durations are rounded, and cut at key frames; more than this is another video."""
+"""Annotated durations are rounded, and videos are cut at key frames; a larger difference means another video."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong. `kind`: as in VideoError; duration (other than annotated), part (outside the video), needle
-    (its picture), decoder (only one can read it); questions (too few, or not readable), videos (too few). `questions`:
-    how many it concerns. Not serious: what does not keep the benchmark from being run whole."""
+    """One defect of the data. `kind`: that of a VideoError; duration (other than annotated), part (outside the video),
+    needle (its picture cannot be read), decoder (only one can read the video); row (of a table, that cannot be read),
+    questions (too few, or none can be read), videos (too few). `questions`: how many are concerned. `serious`: the
+    benchmark cannot be run completely."""
 
     kind: str
     video: str
@@ -32,12 +34,20 @@ class Finding:
 
 
 def check_items(task: Task, data: DataSet) -> tuple[list[VideoQuestions], list[Finding]]:
-    """The videos as far as they can be read, and what is wrong with the questions."""
+    """The videos whose rows can be read, and what is wrong with the questions: each row that cannot be read, counts,
+    and what the task itself checks."""
+    findings: list[Finding] = []
     try:
-        items = task.read(data, allow_missing=True)
+        try:
+            items = task.read(data, allow_missing=True)
+        except BadRows as error:
+            findings = [Finding("row", "", str(data.root), problem) for problem in error.problems]
+            items = replace(task, allow_missing=True).read(data)
+    except BadRows:
+        return [], findings  # no row can be read
     except DataError as error:
-        return [], [Finding("questions", "", str(data.root), str(error))]
-    findings = [*_counts(task, data, items)]
+        return [], [*findings, Finding("questions", "", str(data.root), str(error))]
+    findings += _counts(task, data, items)
     missing = any(not item.video.path.exists() for item in items)  # reported one by one
     if not findings and not missing:
         try:
@@ -48,7 +58,7 @@ def check_items(task: Task, data: DataSet) -> tuple[list[VideoQuestions], list[F
 
 
 def _counts(task: Task, data: DataSet, items: Sequence[VideoQuestions]) -> Iterator[Finding]:
-    """Too few or too many, unless the user asked for what is there."""
+    """Too few or too many questions or videos, unless allow_missing is set."""
     if data.miniature or task.allow_missing:
         return
     split, root = task.splits[task.split], str(data.root)
@@ -88,7 +98,7 @@ def check_videos(
 
 
 def _examine(opened: FrameStream | VideoError, items: Sequence[VideoQuestions]) -> Iterator[tuple[str, str]]:
-    """(kind, message) of what is wrong with a video, for the videos that are cut from it."""
+    """(kind, message) of each defect of one file, for the videos that are it or parts of it."""
     if isinstance(opened, VideoError):
         yield opened.kind, str(opened)
         return
@@ -119,7 +129,7 @@ def _apart(length_s: float, annotated_s: float) -> bool:
 
 
 def _needles(plan: FramePlan, composites: Sequence[Composite]) -> Iterator[tuple[str, str]]:
-    """A haystack that has too few frames for the grid, and pictures that cannot be read."""
+    """(kind, message) for a haystack with too few frames for the grid, and for pictures that cannot be read."""
     from evalkit.video.pictures import read_picture
     from evalkit.video.sampling import sample
 

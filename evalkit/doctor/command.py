@@ -1,4 +1,4 @@
-"""The command: checks, and what they found in words and as a file."""
+"""The command: runs the checks, prints their findings and writes them to a file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _cores() -> int:
 
 
 def _writable(path: Path) -> Path:
-    """The report's file. Found out before hours of decoding, not after."""
+    """The report's file, checked before the videos are decoded, which can take hours."""
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise DataError(f"the report cannot be written to {path}: name another file with report=<file>.")
     return path
@@ -54,7 +54,7 @@ def _writable(path: Path) -> Path:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, a dated line now and then elsewhere."""
+    """A progress bar on a terminal; elsewhere a line with the time every ten seconds."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
 
@@ -109,6 +109,6 @@ def _tell(task: Task, data: DataSet, items: Sequence[VideoQuestions], findings: 
         print(f"\n{len(findings)} finding{'s' if len(findings) > 1 else ''}, in full: {path}")
     serious = [finding for finding in findings if finding.serious]
     if not serious:
-        print("all there: every video opens and decodes at its start, middle and end")
+        print("complete: every video opens and decodes at its start, middle and end")
     elif lost := sum({finding.path: finding.questions for finding in serious if finding.video}.values()):
         print(f"{lost} of {questions} questions are about videos with something wrong")

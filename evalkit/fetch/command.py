@@ -42,10 +42,10 @@ def fetch(arguments: Arguments) -> int:
         used = [place for place in others if _has_files(place)]
         if used and not force and not own.exists():
             return _complete(task, task.hub, used[0], dry_run)
-    _fetch(task, task.hub, own, dry_run, keep)
-    if task.hub.by_hand:
-        print(f"\nby hand, into {own}:\n  {task.hub.by_hand}")
-    return 0 if dry_run else _check_result(task, own)
+        _fetch(task, task.hub, own, dry_run, keep)
+        if task.hub.by_hand:
+            print(f"\nby hand, into {own}:\n  {task.hub.by_hand}")
+        return 0 if dry_run else _check_result(task, own)
 
 
 def _has_files(folder: Path) -> bool:
@@ -55,9 +55,7 @@ def _has_files(folder: Path) -> bool:
 def _complete(task: Task, hub: HubData, folder: Path, dry_run: bool) -> int:
     """For a copy that another harness has unpacked: its videos are kept, and only tables that are missing are
     downloaded, into the same folder."""
-    print(
-        f"{task.benchmark} ({task.split}): another harness has unpacked videos to {folder}; they are kept"
-    )
+    print(f"{task.benchmark} ({task.split}): another harness has unpacked videos to {folder}; they are kept")
     try:
         task.read(DataSet(folder, "hub"), allow_missing=True)
     except BadRows:
@@ -78,16 +76,15 @@ def _fetch(task: Task, hub: HubData, folder: Path, dry_run: bool, keep: bool, ta
     client, unpacked = HubClient(), UnpackedArchives(folder)
     parts = (hub, *hub.also)
     downloads = [Download(part, client.listing(part), folder, unpacked, tables_only) for part in parts]
-    with _writing(folder):
-        _print_sizes(task, downloads, folder, keep)
-        if dry_run:
-            return
-        _check_room(task, downloads, folder, keep)
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(folder / ".fetching.lock"), timeout=0):
-            for download in downloads:
-                download.run(client, keep)
-            _note_revisions(folder, downloads)
+    _print_sizes(task, downloads, folder, keep)
+    if dry_run:
+        return
+    _check_room(task, downloads, folder, keep)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(folder / ".fetching.lock"), timeout=0):
+        for download in downloads:
+            download.run(client, keep)
+        _note_revisions(folder, downloads)
 
 
 @contextmanager

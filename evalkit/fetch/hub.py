@@ -48,9 +48,7 @@ class RemoteFile:
                 f"the hub gives {shown(self.path)} the digest {shown(self.digest)}, which is none. Do not use this hub."
             )
         if type(self.size) is not int or self.size < 0:
-            raise DataError(
-                f"the hub gives {shown(self.path)} a size of {shown(self.size)} bytes. Do not use this hub."
-            )
+            raise DataError(f"the hub gives {shown(self.path)} the size {shown(self.size)}. Do not use this hub.")
 
     def below(self, folder: Path) -> Path:
         """Its place below the folder. Raises DataError for a place outside."""
@@ -135,7 +133,10 @@ class HubClient:
         if hub.gated:
             api.auth_check(repo, repo_type="dataset")
         entries = api.list_repo_tree(repo, repo_type="dataset", revision=commit, recursive=True)
-        files = tuple(_remote(entry) for entry in entries if isinstance(entry, RepoFile))
+        try:
+            files = tuple(_remote(entry) for entry in entries if isinstance(entry, RepoFile))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:  # raised where the library parses it
+            raise DataError(f"the hub's listing of {repo} is malformed ({error!r}). Is HF_ENDPOINT a hub?") from None
         wanted = tuple(file for file in files if _wanted(file.path, hub.files))
         if not wanted:
             raise DataError(f"{repo} ({hub.revision}) has none of the files {', '.join(hub.files)}: was it rearranged?")
@@ -173,14 +174,9 @@ class HubClient:
                 had = target.tell()
                 if had == file.size:
                     return
+                limited = cast(BinaryIO, _Limited(target, file))
                 try:
-                    http_get(
-                        url,
-                        cast(BinaryIO, _Limited(target, file)),
-                        resume_size=had,
-                        headers=headers,
-                        expected_size=file.size,
-                    )
+                    http_get(url, limited, resume_size=had, headers=headers, expected_size=file.size)
                 except Exception as error:  # its HTTP library differs by version; other errors are raised again
                     if not _of_network(error) or target.tell() == had:
                         raise

@@ -51,7 +51,7 @@ def test_a_whole_benchmark(whole, tmp_path, capsys):
     code, report = examine(whole, tmp_path / "report.json")
     assert (code, report["whole"], report["findings"]) == (0, True, [])
     assert (report["videos"], report["questions"], report["root"]) == (4, 12, str(whole))
-    assert "all there" in capsys.readouterr().out
+    assert "complete: every video opens" in capsys.readouterr().out
 
 
 def test_every_fault_by_its_kind(data, tmp_path, capsys):
@@ -104,11 +104,27 @@ def test_a_table_with_a_missing_column(data, tmp_path):
     jsonl(data / "questions.jsonl", [{k: v for k, v in row.items() if k != "answer"} for row in rows])
     code, report = examine(data, tmp_path / "report.json")
     assert code == 1
-    assert 'row 1: there is no column "answer"' in report["findings"][0]["message"]
+    assert 'there is no column "answer"' in report["findings"][0]["message"]
     (data / "questions.jsonl").write_text("{")
     code, report = examine(data, tmp_path / "report.json")
     assert code == 1
     assert "cannot be read" in report["findings"][0]["message"]
+
+
+def test_each_bad_row_is_a_finding_and_the_other_rows_are_checked(data, tmp_path):
+    rows = [json.loads(line) for line in (data / "questions.jsonl").read_text().splitlines()]
+    rows[1]["options"], rows[7]["question"] = 3, None
+    jsonl(data / "questions.jsonl", rows)
+    with (data / "questions.jsonl").open("a") as file:
+        file.write("[1, 2]\n{broken\n")
+    (data / "videos" / "v3.mp4").write_bytes(b"")
+    code, report = examine(data, tmp_path / "report.json")
+    assert (code, report["questions"]) == (1, 10)
+    assert report["kinds"] == {"row": 4, "questions": 1, "empty": 1}
+    said = [finding["message"].partition("questions.jsonl, ")[2] for finding in report["findings"]]
+    assert [text.partition(":")[0] for text in said[:4]] == [
+        'row 2, column "options"', 'row 8, column "question"', "row 13", "row 14"
+    ]  # fmt: skip
 
 
 def test_many_faults_are_cut_on_the_screen_and_complete_in_the_file(tmp_path, capsys):

@@ -18,7 +18,8 @@ _FILE = re.compile(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)$")
 class HubServer:
     """`gated`: repositories whose terms nobody has accepted. `cut`: path -> bytes after which the connection breaks,
     each time the file is asked for. `hang`: path -> bytes after which nothing more comes. `content_of`: path -> what is
-    sent in place of the content. `down`: a status that is answered to everything."""
+    sent in place of the content. `down`: a status that is answered to everything. `entry_of`: path -> fields of its
+    entry in the listing that are not the true ones."""
 
     def __init__(self, repos: dict[str, dict[str, bytes]], revision: str = "main") -> None:
         self.repos, self.revision = repos, revision
@@ -26,6 +27,7 @@ class HubServer:
         self.cut: dict[str, int] = {}
         self.hang: dict[str, int] = {}
         self.content_of: dict[str, bytes] = {}
+        self.entry_of: dict[str, dict[str, object]] = {}
         self.down: int | None = None
         self.requests: list[tuple[str, str, str | None]] = []
         self.tokens: list[str | None] = []
@@ -80,7 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._file(hub.content_of.get(file[3], hub.repos[file[1]].get(file[3])), file[3])
         if match[2] != "auth-check" and match[3] not in (hub.revision, COMMIT):
             return self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-        answers = {"tree": [_entry(*item) for item in hub.repos[match[1]].items()], "auth-check": {}}
+        entries = [_entry(*item) | hub.entry_of.get(item[0], {}) for item in hub.repos[match[1]].items()]
+        answers = {"tree": entries, "auth-check": {}}
         info = {"id": match[1], "sha": COMMIT, "siblings": [], "private": False, "downloads": 0, "likes": 0, "tags": []}
         return self._send(200, json.dumps(answers.get(match[2], info)).encode())
 

@@ -1,5 +1,6 @@
 """Archives of strangers: whatever they hold, nothing lands outside the folder, and what is whole is unpacked once."""
 
+import contextlib
 import io
 import os
 import stat
@@ -94,9 +95,43 @@ def test_flat_drops_the_folders_and_refuses_two_files_of_one_name(tmp_path):
     unpacker.unpack([make_zip(tmp_path / "1.zip", {"x/a.mp4": b"one", "y/b.mp4": b"two"})])
     unpacker.unpack([make_zip(tmp_path / "2.zip", {"z/a.mp4": b"one"})])  # the same file again, as MLVU's tasks share
     assert tree(tmp_path / "to") == {"a.mp4": b"one", "b.mp4": b"two"}
-    with pytest.raises(DataError, match=r"3\.zip has a file a\.mp4 of 5 bytes, another one of that name has 3"):
+    with pytest.raises(DataError, match=r"3\.zip has a second file a\.mp4 with another content \(one of 3 and"):
         unpacker.unpack([make_zip(tmp_path / "3.zip", {"z/a.mp4": b"other"})])
     assert (tmp_path / "to" / "a.mp4").read_bytes() == b"one"
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_second_file_of_equal_name_and_size_is_compared(flat, tmp_path):
+    """Of equal content it is the same file, of another content it must not be lost without a word."""
+    name = "y/a.mp4" if flat else "x/a.mp4"
+    unpacker = Unpacker(tmp_path / "to", flat)
+    unpacker.unpack([make_zip(tmp_path / "1.zip", {"x/a.mp4": b"one"})])
+    unpacker.unpack([make_tar(tmp_path / "2.tar", {name: b"one"})])
+    with pytest.raises(DataError, match=r"3\.zip has a second file .*a\.mp4 with another content \(both of 3 bytes\)"):
+        unpacker.unpack([make_zip(tmp_path / "3.zip", {name: b"two"})])
+    with pytest.raises(DataError, match="both of 3 bytes"):
+        Unpacker(tmp_path / "new", flat=True).unpack([make_zip(tmp_path / "4.zip", {"x/a": b"one", "y/a": b"two"})])
+    assert list(tree(tmp_path / "to").values()) == [b"one"]
+
+
+@pytest.mark.parametrize("name", ["x" * 256 + ".mp4", "é" * 200])
+def test_a_name_that_no_file_can_have(name, tmp_path):
+    with pytest.raises(DataError, match="a name that no file can have"):
+        Unpacker(tmp_path / "to").unpack([make_tar(tmp_path / "x.tar", {name: b""})])
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+@settings(max_examples=15, deadline=None)
+@given(at=st.integers(30, 3000), byte=st.integers(1, 255))
+def test_a_damaged_zip_of_every_compression_is_named(tmp_path_factory, method, at, byte):
+    folder = tmp_path_factory.mktemp("damaged")
+    with zipfile.ZipFile(folder / "x.zip", "w", method) as archive:
+        archive.writestr("a.mp4", bytes(range(256)) * 8 + os.urandom(2000))
+    content = bytearray((folder / "x.zip").read_bytes())
+    content[at % len(content)] ^= byte
+    (folder / "x.zip").write_bytes(content)
+    with contextlib.suppress(DataError):
+        Unpacker(folder / "to").unpack([folder / "x.zip"])
 
 
 @settings(max_examples=30, deadline=None)

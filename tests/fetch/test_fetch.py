@@ -80,11 +80,11 @@ def fetched(tmp_path: Path) -> dict[str, bytes]:
 def test_a_fetched_benchmark_is_complete_and_loads(hub, tmp_path, capsys):
     assert run() == 0
     task = Toy()
-    Hub().open(task)
-    assert len(list(task.items())) == 4
+    data = Hub().open(task)
+    assert len(task.read(data)) == 4
     assert {"questions.jsonl", "part_1.zip", "videos/v0.mp4", "videos/v3.mp4"} <= fetched(tmp_path).keys()
     assert ".gitattributes" not in tree(tmp_path / "data" / "toy")
-    assert list(revisions(task.root).values()) == [COMMIT]  # for the manifest of a run on it
+    assert list(revisions(data.root).values()) == [COMMIT]  # for the manifest of a run on it
     said = capsys.readouterr().out
     assert (
         said.index("to download") < said.index("unpacking part_1.zip") < said.index("complete: 4 videos, 12 questions")
@@ -340,13 +340,91 @@ def test_what_is_there_already_needs_no_room(hub, monkeypatch):
     assert run() == 0
 
 
-@pytest.mark.parametrize("name", ["../evil.json", "/tmp/evalkit-evil.json", "a/../../evil.json", "..\\evil.json"])
+@pytest.mark.parametrize(
+    "name",
+    ["../evil.json", "/tmp/evalkit-evil.json", "a/../../evil.json", "..\\evil.json", "C:evil.json", "a//evil.json"],
+)
 def test_a_listing_cannot_name_files_outside(name, hub, tmp_path):
     hub.repos[NEW][name] = b"evil"
     with pytest.raises(DataError, match="would be written outside"):
         run()
     assert not list(tmp_path.rglob("*evil*"))
     assert hub.downloads() == []
+
+
+@pytest.mark.parametrize("kind", ["lfs", "blob"])
+@pytest.mark.parametrize("digest", ["{victim}", "../../{name}", "", "0" * 39, "G" * 40, "0" * 63 + "/", None, 7])
+def test_a_digest_is_never_a_path(kind, digest, hub, tmp_path, content):
+    """The digest of a file names the file of its partial download: a path there could be appended to, or deleted."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    digest = digest.format(victim=victim, name="victim") if isinstance(digest, str) else digest
+    hub.entry_of["questions.jsonl"] = (
+        {"oid": digest} if kind == "blob" else {"lfs": {"oid": digest, "size": 9, "pointerSize": 9}}
+    )
+    with pytest.raises(DataError, match="which is none"):
+        run()
+    assert victim.read_bytes() == b"mine"
+    assert hub.downloads() == []
+
+
+@pytest.mark.parametrize("size", [-1, "many", 1.5, None])
+def test_a_size_is_a_number_of_bytes(size, hub):
+    hub.entry_of["questions.jsonl"] = {"size": size}
+    with pytest.raises(DataError, match=r"gives 'questions.jsonl' the size"):
+        run()
+
+
+def test_a_listing_that_is_malformed(hub):
+    hub.entry_of["part_1.zip"] = {"lfs": {"oid": "0" * 64}}
+    with pytest.raises(DataError, match=r"listing of new-org/toy is malformed"):
+        run()
+
+
+def test_a_hub_cannot_send_more_than_it_lists(hub, tmp_path):
+    hub.content_of["questions.jsonl"] = bytes(1_000_000)
+    with pytest.raises(DataError, match="sends more than the"):
+        run()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > 100_000]
+
+
+def test_a_repository_cannot_replace_the_notes_beside_the_data(hub, tmp_path):
+    hub.repos[NEW] |= {".fetched.json": b"{}", ".fetching/x": b"x", "a/.hidden.json": b"[]"}
+    assert run() == 0
+    assert not {".fetching/x", "a/.hidden.json"} & tree(tmp_path / "data" / "toy").keys()
+    assert (tmp_path / "data" / "toy" / ".fetched.json").read_bytes() != b"{}"
+
+
+def test_a_link_out_of_the_folder_is_not_followed(hub, tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "data" / "toy").mkdir(parents=True)
+    (tmp_path / "data" / "toy" / "extra").symlink_to(tmp_path / "outside")
+    hub.repos[NEW]["extra/evil.json"] = b"[]"
+    with pytest.raises(DataError, match="leads outside"):
+        run()
+    assert not list((tmp_path / "outside").iterdir())
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "a/" + "\u00e9" * 128 + "/b.json"])
+def test_a_name_that_no_file_can_have(name, hub):
+    hub.repos[NEW][name] = b"[]"
+    with pytest.raises(DataError, match="a name that no file can have"):
+        run()
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere", "{file}/data", "{name}"])
+def test_a_folder_that_cannot_be_used(place, hub, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EVALKIT_DATA", place.format(file=tmp_path / "file", name=tmp_path / ("x" * 300)))
+    with pytest.raises(DataError, match="EVALKIT_DATA"):
+        run()
+
+
+@pytest.mark.parametrize("table", [b"\x1f\x8b\x08 no gzip", b"[" * 100_000, b'{"id": "\\ud800"}\n', b"\xff\xfe\x00"])
+def test_tables_that_cannot_be_read_are_named(table, hub, capsys):
+    hub.repos[NEW]["questions.jsonl"] = table
+    assert run() == 1
+    assert "not complete yet" in (said := capsys.readouterr().out) and "questions.jsonl" in said
 
 
 def test_an_archive_cannot_write_outside(hub, tmp_path):
@@ -375,12 +453,43 @@ def test_a_copy_that_is_short_exits_1(hub, content, capsys):
     assert "not complete yet: Toy Videos (test): 2 of 4 videos are missing" in capsys.readouterr().out
 
 
-def test_another_harness_copy_is_not_fetched_twice(hub, tmp_path, capsys):
+@pytest.fixture(params=["toy", "datasets/toy"])
+def unpacked_by_lmms_eval(request, hub, tmp_path) -> Path:
+    """The videos below $HF_HOME, without any table: lmms-eval unpacks only the archives."""
+    folder = write_toy(tmp_path / "hf" / request.param)
+    (folder / "questions.jsonl").unlink()
+    return folder
+
+
+def test_videos_of_another_harness_are_kept_and_only_tables_are_fetched(unpacked_by_lmms_eval, hub, tmp_path, capsys):
+    folder = unpacked_by_lmms_eval
+    before = {path: path.stat().st_mtime_ns for path in (folder / "videos").iterdir()}
+    assert run("dry_run=true") == 0
+    assert hub.downloads() == []
+    assert not (folder / "questions.jsonl").exists()
+    assert run() == 0
+    assert sorted(path for path, _ in hub.downloads()) == ["README.md", "questions.jsonl"]
+    assert not (tmp_path / "data").exists()
+    assert {path: path.stat().st_mtime_ns for path in (folder / "videos").iterdir()} == before
+    assert "complete: 4 videos, 12 questions" in capsys.readouterr().out
+    hub.requests.clear()
+    assert run() == 0
+    assert hub.requests == []
+    assert "nothing was fetched" in capsys.readouterr().out
+
+
+def test_a_copy_of_another_harness_that_lacks_videos(unpacked_by_lmms_eval, hub, tmp_path, capsys):
+    (unpacked_by_lmms_eval / "videos" / "v3.mp4").unlink()
+    assert run() == 1
+    said = capsys.readouterr().out
+    assert "1 of 4 videos are missing" in said and f"below {tmp_path / 'data'}, repeat with force=true" in said
+    assert run("force=true") == 0
+    assert "videos/v3.mp4" in fetched(tmp_path)
+
+
+def test_an_empty_folder_is_no_copy_of_another_harness(hub, tmp_path):
     (tmp_path / "hf" / "toy").mkdir(parents=True)
     assert run() == 0
-    assert "Nothing was fetched" in capsys.readouterr().out
-    assert hub.requests == []
-    assert run("force=true") == 0
     assert "videos/v0.mp4" in fetched(tmp_path)
 
 
@@ -396,7 +505,7 @@ def test_a_damaged_diary_says_so(hub, tmp_path):
     (tmp_path / "data" / "toy").mkdir(parents=True)
     for damage in ("{", "[]", '{"a": 1}', '{"a": {"files": {"x": "many"}}}'):
         (tmp_path / "data" / "toy" / ".fetched.json").write_text(damage)
-        with pytest.raises(DataError, match="delete it, and unpack anew"):
+        with pytest.raises(DataError, match="delete it, and the archives are unpacked again"):
             run()
 
 
@@ -446,7 +555,7 @@ def test_the_command_as_typed(vnbench, tmp_path):
     assert process.returncode == 0, err
     assert (tmp_path / "vnbench" / "VNBench-main-4try.json").is_file()
     assert "Google Drive" in out and "VNBench_new" in out
-    assert start("--help").communicate(timeout=60)[0].startswith("Get a benchmark")
+    assert start("--help").communicate(timeout=60)[0].startswith("Download a benchmark")
 
 
 def test_a_killed_fetch_goes_on_where_it_stopped(vnbench, tmp_path):
