@@ -128,11 +128,9 @@ def test_a_short_copy_is_an_error(root: Path) -> None:
 )
 def test_malformed_lines_are_named(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "charades_sta_test.txt").write_text(f"AAAA1 0.0 6.9##fine\n{line}\n")
-    task = at(CharadesSTA(), tmp_path)
-    assert len(list(task.items())) == 1  # allow_missing: the other row goes on
-    task.allow_missing = False
+    assert len(list(CharadesSTA(allow_missing=True).load(tmp_path))) == 1  # the other row goes on
     with pytest.raises(DataError, match=message):
-        list(task.items())
+        list(CharadesSTA().load(tmp_path))
 
 
 @pytest.mark.parametrize(
