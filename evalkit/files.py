@@ -50,13 +50,17 @@ class VideoFiles:
         self.root = root
         self._folders: dict[str, frozenset[str]] = {}
         self._by_name: dict[str, list[str]] | None = None
+        self._found: dict[str, Path] = {}
 
     def find(self, *places: str) -> Path:
         """The first of `places` (paths below the root, with "/") that is there; else the one file below the root that
         is called like one of them; else the first place, where the video is missing. Raises DataError where several
         different files have the name."""
-        place = self._known(places) or self._named(places) or places[0]
-        return Path(f"{self.root}/{place}")
+        found = self._found.get(places[0])  # most videos have several questions
+        if found is None:
+            place = self._known(places) or self._named(places) or places[0]
+            found = self._found[places[0]] = Path(f"{self.root}/{place}")
+        return found
 
     def at(self, *places: str) -> Path:
         """The first of `places` that is there, else the first of all. No search by name."""
