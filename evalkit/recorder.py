@@ -98,12 +98,19 @@ class Recorder:
 
     def __exit__(self, *exc: object) -> None:
         if self._pool is not None:
+            stop_judge(self.task.rules.grader)
             self._pool.terminate()
 
 
 def judges(grader: Grader) -> int:
     """How many requests a judge takes at a time; 0 where none is asked."""
     return grader.judge.settings.workers if isinstance(grader, JudgedGrader) and grader.judge is not None else 0
+
+
+def stop_judge(grader: Grader) -> None:
+    """End the requests that are under way."""
+    if isinstance(grader, JudgedGrader) and grader.judge is not None:
+        grader.judge.stop()
 
 
 def grade(task: Task, record: Record, question: Question) -> Record:

@@ -21,6 +21,7 @@ from evalkit.cli.tools import Arguments, main
 from evalkit.config import instantiate, plain
 from evalkit.errors import ConfigError, DataError, RunError
 from evalkit.job import OK, identity_of, limited
+from evalkit.plugins import names as plugin_names
 from evalkit.runs import StoredRun, read_records, read_run
 from evalkit.scoring.grade import JudgedGrader
 from evalkit.stored_replies import StoredReplies, by_id
@@ -40,7 +41,7 @@ def rescore(arguments: Arguments) -> int:
 def stored_replies(arguments: Arguments) -> tuple[StoredReplies, Path]:
     """What is to be graded, and the results folder for it. Raises EvalkitError."""
     results, listed = arguments.setting("results"), arguments.setting("plugins", "") or ""
-    plugins = [name.strip() for name in listed.strip("[]").split(",") if name.strip()]
+    plugins = plugin_names(listed)
     if len(arguments.names) != 1:
         raise ConfigError(
             "name one run folder: python -m evalkit.rescore results/<task>/<model>/<key> task.protocol=..."
@@ -54,7 +55,7 @@ def stored_replies(arguments: Arguments) -> tuple[StoredReplies, Path]:
     task, source, tracker = (instantiate(config[group], group, plugins) for group in ("task", "source", "tracker"))
     data = source.open(task)
     answered = {record.question for record in records}
-    items = limited(task.read(data, allow_missing=True), stored.limit, answered)
+    items = limited(task.incomplete().read(data), stored.limit, answered)
     _check_golds(path, records, by_id(items))
     origin = stored.manifest.get("rescored_from") or {"key": path.name, "protocol": records[0].protocol}
     replies = StoredReplies(

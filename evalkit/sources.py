@@ -13,7 +13,7 @@ from typing import ClassVar
 from filelock import FileLock
 
 from evalkit.errors import ConfigError, DataError
-from evalkit.paths import cache_dir, data_dir, hf_home
+from evalkit.paths import benchmark_folders, cache_dir
 from evalkit.task import DataSet, Task
 
 
@@ -35,7 +35,7 @@ class Hub(Source):
     def open(self, task: Task) -> DataSet:
         if task.hub is None:
             raise ConfigError(f"{task.benchmark} has no hub copy: use source=local source.root=<folder>.")
-        places = [data_dir() / task.hub.folder, hf_home() / task.hub.folder]
+        places = benchmark_folders(task.hub.folder)
         for place in places:
             if place.is_dir():
                 remedy = (
@@ -45,7 +45,7 @@ class Hub(Source):
                 return DataSet(place, self.kind, remedy)
         size = f" (about {task.hub.size_gb:g} GB)" if task.hub.size_gb else ""
         raise DataError(
-            f"{task.benchmark} is neither at {places[0]} nor at {places[1]}. Get it with `python -m evalkit.fetch "
+            f"{task.benchmark} is in none of {', '.join(map(str, places))}. Get it with `python -m evalkit.fetch "
             f"task={task.name}`{size}, name your own copy with source=local source.root=<folder>, or try source=mini."
         )
 

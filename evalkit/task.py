@@ -10,9 +10,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from evalkit.errors import ConfigError, DataError, suggest
 from evalkit.scoring.grade import Grader, gold_problem
@@ -153,17 +154,25 @@ class Task(ABC):
 
     # What the loop asks ------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def rules(self) -> Protocol:
+        """The protocol in force."""
         return self.available_protocols()[self.protocol]
 
-    def read(self, data: DataSet, allow_missing: bool | None = None) -> list[VideoQuestions]:
-        """Each video once, with all its questions. Raises DataError where the copy is incomplete, unless that is
-        allowed (default: as the setting `allow_missing` says)."""
+    def __getstate__(self) -> dict[str, Any]:
+        """For workers elsewhere, which make the rules anew: a judge cannot be sent."""
+        return {key: value for key, value in self.__dict__.items() if key != "rules"}
+
+    def incomplete(self) -> Self:
+        """The same task, for a copy that may lack questions, videos or readable rows."""
+        return replace(self, allow_missing=True)
+
+    def read(self, data: DataSet) -> list[VideoQuestions]:
+        """Each video once, with all its questions. Raises DataError where the copy is incomplete, unless the setting
+        `allow_missing` allows that."""
         items = merge_by_video(self.load(data.root))
         self._check_questions(items, data)
-        allowed = self.allow_missing if allow_missing is None else allow_missing
-        if not allowed:
+        if not self.allow_missing:
             self.check_complete(items, data)
         return items
 

@@ -77,7 +77,7 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class VideoQuestions:
     """What shares one prefill: a video, all its questions, and the system text and subtitles they have in common.
-    `cluster` is the unit that intervals resample (the video; VNBench: the haystack)."""
+    `cluster`: intervals and tests are clustered by it; the video, unless set."""
 
     video: Video
     questions: tuple[Question, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from evalkit.errors import DataError, VideoError
@@ -39,10 +39,10 @@ def check_items(task: Task, data: DataSet) -> tuple[list[VideoQuestions], list[F
     findings: list[Finding] = []
     try:
         try:
-            items = task.read(data, allow_missing=True)
+            list(task.load(data.root))
         except BadRows as error:
             findings = [Finding("row", "", str(data.root), problem) for problem in error.problems]
-            items = replace(task, allow_missing=True).read(data)
+        items = task.incomplete().read(data)
     except BadRows:
         return [], findings  # no row can be read
     except DataError as error:

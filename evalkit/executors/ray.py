@@ -1,4 +1,4 @@
-"""Many GPUs, many machines: `executor=ray` (pip install 'evalkit[ray]').
+"""Many GPUs, many machines: `executor=ray` (the extra `ray`).
 
 Ray places the workers, restarts those that die and moves the data; evalkit only says what is to be done next. Workers
 pull videos, longest first, so that none is left with a long one at the end. Records stream back as they are answered
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evalkit.errors import ConfigError, EvalkitError, ModelError, RunError
+from evalkit.errors import ConfigError, EvalkitError, ModelError, RunError, install_hint
 from evalkit.evaluate import failed
 from evalkit.executors.base import Event, Executor, ModelWorker, WorkerSetup, WorkerStarted
 from evalkit.provenance import hardware
@@ -66,7 +66,7 @@ def _ray() -> Any:
     try:
         import ray
     except ModuleNotFoundError:
-        raise ConfigError("executor=ray needs the package ray: pip install 'evalkit[ray]'.") from None
+        raise ConfigError(f"executor=ray needs the package ray: {install_hint('ray')}.") from None
     return ray
 
 

@@ -57,7 +57,7 @@ def _complete(task: Task, hub: HubData, folder: Path, dry_run: bool) -> int:
     downloaded, into the same folder."""
     print(f"{task.benchmark} ({task.split}): another harness has unpacked videos to {folder}; they are kept")
     try:
-        task.read(DataSet(folder, "hub"), allow_missing=True)
+        task.incomplete().read(DataSet(folder, "hub"))
     except BadRows:
         pass  # the tables are there
     except DataError:

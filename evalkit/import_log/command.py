@@ -38,7 +38,7 @@ def import_log(arguments: Arguments) -> int:
         instantiate(config[group], group, list(config.plugins)) for group in ("task", "source", "tracker")
     )
     data = source.open(task)
-    items = task.read(data, allow_missing=True)
+    items = task.incomplete().read(data)
     order = [q.id for item in task.load(data.root) for q in item.questions]
     matches = _matches(items, order, rows)
     _report(matches, rows, skip=unmatched == "skip")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ class Opened:
         self.task, self.data, self.missing = task, data, allow_missing
 
     def items(self, allow_missing: bool | None = None) -> list[VideoQuestions]:
-        return self.task.read(self.data, self.missing if allow_missing is None else allow_missing)
+        allowed = self.missing if allow_missing is None else allow_missing
+        task = self.task if allowed is None else replace(self.task, allow_missing=allowed)
+        return task.read(self.data)
 
     def submission(self, records: Sequence[Record]) -> dict[str, str]:
         return self.task.submission(records, results.asked(self.items(), records))
