@@ -238,7 +238,7 @@ def _labelled(task: Task, item: VideoQuestions, question: Question, labels: Labe
         run=labels.run,
         task=task.name,
         split=task.split,
-        protocol=task.protocol,
+        protocol=task.protocol_label,
         model=labels.model,
         video=item.video.id,
         question=question.id,

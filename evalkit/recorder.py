@@ -144,7 +144,9 @@ def regrade(task: Task, records: Sequence[Record], questions: Mapping[str, Quest
                 f'{task.benchmark} ({task.split}) has no question "{record.question}": was the data replaced?'
             )
         groups = {name: list(labels) for name, labels in question.groups.items()}
-        renewed.append(replace(record, protocol=task.protocol, split=task.split, groups=groups, unit=question.unit))
+        renewed.append(
+            replace(record, protocol=task.protocol_label, split=task.split, groups=groups, unit=question.unit)
+        )
     pairs = [(task, record, questions[record.question]) for record in renewed]
     if not (count := judges(task.rules.grader)):
         return [grade(*pair) for pair in pairs]

@@ -23,7 +23,7 @@ from evalkit.errors import ConfigError, DataError, RunError
 from evalkit.job import OK, identity_of, limited
 from evalkit.plugins import names as plugin_names
 from evalkit.runs import StoredRun, read_records, read_run
-from evalkit.scoring.grade import JudgedGrader
+from evalkit.scoring.grade import JudgedGrader, same_option
 from evalkit.stored_replies import StoredReplies, by_id
 from evalkit.task import Task
 from evalkit.types import Question, Record
@@ -82,11 +82,13 @@ def stored_replies(arguments: Arguments) -> tuple[StoredReplies, Path]:
 def _forecast(task: Task, records: Sequence[Record], questions: Mapping[str, Question]) -> str:
     """What grading would ask of a judge."""
     answers = [
-        (questions[record.question], record.reply)
+        (questions[record.question], task.rules.clean(record.reply).text)
         for record in records
         if record.question in questions and record.status != "failed" and record.reply is not None
     ]
-    text = f"dry run: {len(answers)} replies to grade by {task.benchmark} ({task.split}, protocol {task.protocol})"
+    text = (
+        f"dry run: {len(answers)} replies to grade by {task.benchmark} ({task.split}, protocol {task.protocol_label})"
+    )
     grader = task.rules.grader
     if not isinstance(grader, JudgedGrader):
         return f"{text}; no judge is asked"
@@ -105,7 +107,7 @@ def _check_golds(path: Path, records: Sequence[Record], questions: Mapping[str, 
     for record in records:
         question = questions.get(record.question)
         gold = list(question.gold) if question and isinstance(question.gold, tuple) else question and question.gold
-        if question and gold != record.gold:
+        if question and gold != record.gold and not same_option(question, record.gold):
             raise DataError(
                 f'{path}: the right answer to question "{record.question}" was {record.gold!r} when it was asked, and '
                 f"is {gold!r} in the data now. Name the data of the run with source.root=<folder>."

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from evalkit.errors import ConfigError, DataError, suggest
-from evalkit.scoring.grade import Grader, gold_problem
+from evalkit.scoring.grade import Grader, gold_problem, grade_reply
+from evalkit.scoring.reasoning import ReplyFilter, as_is, strip_reasoning
 from evalkit.scoring.summary import Mean, Scores, summarize
 from evalkit.scoring.units import EACH, Unit
 from evalkit.types import (
@@ -42,7 +43,8 @@ class Protocol:
 
     `prompt` gives the user text that follows the video; it sees the frames that will be read, because some benchmarks
     show only the subtitles that coincide with them. `cues` are subtitles that stand between the frames and are
-    therefore shared by all questions of the video. `source` says where this protocol is defined.
+    therefore shared by all questions of the video. `clean` is what the published pipeline does to a reply before its
+    grader reads it. `source` says where this protocol is defined.
     """
 
     source: str
@@ -54,6 +56,7 @@ class Protocol:
     answer_prefix: str = ""
     unit: Unit = EACH
     cues: Cues | None = None
+    clean: ReplyFilter = as_is
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,15 @@ class DataSet:
 class Task(ABC):
     """Base of all benchmarks; the fields are the keys of configs/task/<name>.yaml.
 
+    `reasoning`: what cuts a model's reasoning from its replies. `protocol`: the protocol's own reply filter. `evalkit`:
+    evalkit's (`scoring/reasoning.py`); the protocol's label then says so.
+
     Subclasses declare the class variables and `load`; everything else follows from the protocol.
     """
 
     split: str = ""
     protocol: str = "official"
+    reasoning: str = "protocol"
     allow_missing: bool = False
 
     name: ClassVar[str]
@@ -127,6 +134,7 @@ class Task(ABC):
     def __post_init__(self) -> None:
         self._check_choice("split", self.split, self.splits)
         self._check_choice("protocol", self.protocol, self.available_protocols())
+        self._check_choice("reasoning", self.reasoning, ("protocol", "evalkit"))
 
     def _check_choice(self, key: str, value: str, choices: Iterable[str]) -> None:
         choices = list(choices)
@@ -157,7 +165,13 @@ class Task(ABC):
     @cached_property
     def rules(self) -> Protocol:
         """The protocol in force."""
-        return self.available_protocols()[self.protocol]
+        rules = self.available_protocols()[self.protocol]
+        return rules if self.reasoning == "protocol" else replace(rules, clean=strip_reasoning)
+
+    @property
+    def protocol_label(self) -> str:
+        """The protocol as outputs name it: with `reasoning`, if that is not the protocol's own."""
+        return self.protocol if self.reasoning == "protocol" else f"{self.protocol}, reasoning={self.reasoning}"
 
     def __getstate__(self) -> dict[str, Any]:
         """For workers elsewhere, which make the rules anew: a judge cannot be sent."""
@@ -188,7 +202,8 @@ class Task(ABC):
 
     def grade(self, question: Question, reply: str) -> Grade:
         """The reply as the protocol reads it. Never raises, whatever the reply."""
-        return self.rules.grader.grade(question, reply)
+        rules = self.rules
+        return grade_reply(rules.grader, rules.clean, question, reply)
 
     def summarize(self, records: Sequence[Record], expected: int | None = None) -> Scores:
         """Headline, slices, n, coverage and intervals of the records of one run."""

@@ -1,4 +1,4 @@
-"""Questions that hold their options as `(A) ...` lines, as the files of LVBench and the hub copies of MLVU do."""
+"""Questions whose text contains their options as `(A) ...` lines, as in LVBench and in the hub copies of MLVU."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _LINE = re.compile(r"\n\(([A-Z])\) ?")
 
 
 def split_inlined(row: Row) -> tuple[str, tuple[str, ...]]:
-    """The question without its options, and the options without their letters. Raises DataError where the lines do not
-    run (A), (B), ... to the end."""
+    """The question without its options, and the options without their letters. Raises DataError if the lines are not
+    (A), (B), ... in this order up to the end."""
     whole = row.text("question")
     start = whole.rfind("\n(A)")
     parts = _LINE.split(whole[start:]) if start >= 0 else []
@@ -25,13 +25,13 @@ def split_inlined(row: Row) -> tuple[str, tuple[str, ...]]:
 
 
 def verbatim(row: Row, text: str, options: tuple[str, ...]) -> dict[str, str]:
-    """What a question's `meta` must hold where its lines are set in another way than `inlined` sets them."""
+    """`Question.meta` for `inlined`: the whole text, if `inlined` would write its lines differently; else empty."""
     whole = row.text("question")
     return {} if whole == _lines(text, options) else {"inlined": whole}
 
 
 def inlined(q: Question) -> str:
-    """The question with its options as `(A) ...` lines, as it stands in the file."""
+    """The question with its options as `(A) ...` lines, as in the file."""
     return q.meta.get("inlined") or _lines(q.text, q.options)
 
 

@@ -1,4 +1,4 @@
-"""LongVideoBench's subtitles: two file forms, and which lines stand between which frames.
+"""LongVideoBench's subtitles: two file formats, and the place of each line between the frames.
 
 Source: github.com/longvideobench/LongVideoBench, longvideobench_dataset.py.
 """
@@ -17,11 +17,11 @@ from evalkit.errors import SampleError
 from evalkit.types import Cue
 
 SHORTEST_S = 1.0
-"""A shorter line counts as half a second to either side of its middle."""
+"""A shorter line is widened to half a second before and after its middle."""
 
 
 class Line(NamedTuple):
-    """Seconds into the video; negative before it begins."""
+    """Times in seconds from the start of the video; negative before it."""
 
     start_s: float
     end_s: float
@@ -30,7 +30,8 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Subtitles:
-    """A video's subtitle file. Its times are those of the video the video was cut from, `offset_s` into it."""
+    """A video's subtitle file. Its times count from the start of a longer video, in which this one starts at
+    `offset_s`."""
 
     path: Path
     offset_s: float
@@ -53,7 +54,7 @@ def read_lines(subtitles: Subtitles) -> tuple[Line, ...]:
 def _line(row: dict[str, Any], subtitles: Subtitles) -> Line:
     if "timestamp" in row:
         start, end = row["timestamp"]
-        if not isinstance(end, float):  # an end that is missing, or a whole number, is the end of the video
+        if not isinstance(end, float):  # as the original: a missing or whole-number end is the end of the video
             end = subtitles.duration_s
         text = row["text"]
     else:
@@ -64,13 +65,13 @@ def _line(row: dict[str, Any], subtitles: Subtitles) -> Line:
 
 
 def _seconds(clock: str) -> float:
-    """Of `HH:MM:SS.mmm`."""
+    """Seconds of `HH:MM:SS.mmm`."""
     hours, minutes, seconds = clock.split(":")
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
 def interleave(lines: Iterable[Line], times_s: Sequence[float]) -> tuple[Cue, ...]:
-    """The lines during which a frame was taken, each behind the frames up to its middle. `times_s` ascend."""
+    """The lines during which a frame was taken, each after the frames up to its middle. `times_s` must ascend."""
     cues: list[Cue] = []
     at = 0
     for start, end, text in lines:
@@ -85,7 +86,7 @@ def interleave(lines: Iterable[Line], times_s: Sequence[float]) -> tuple[Cue, ..
 
 
 def spread(duration_s: float, most: int) -> list[float]:
-    """One time a second; in longer videos, `most` times at equal distances (lmms-eval, VideoChat-Flash)."""
+    """One time for each second, or `most` times at equal distances in longer videos (lmms-eval, VideoChat-Flash)."""
     if duration_s > most:
         return [duration_s / most * i for i in range(most)]
     return [float(second) for second in range(int(duration_s))]

@@ -1,4 +1,4 @@
-"""MLVU's generation tasks, sub-scene captioning and video summary: scored from 2 to 10 by a judge that sees no video.
+"""MLVU's generation tasks, sub-scene captioning and video summary: scored from 2 to 10 by a judge without the video.
 
 The judge is asked in the words of the official scripts, byte for byte, indentation included:
 github.com/JUNJIE99/MLVU, evaluation/generation_evaluation/evaluate_ssc.py and evaluate_summary.py (the judge there is
@@ -82,7 +82,7 @@ def prompt(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
 
 
 def _chat(system: str, user: str) -> Messages:
-    """The two messages, each indented as in the script it stands in."""
+    """The two messages, each indented as in its script."""
     return [{"role": "system", "content": _indented(system)}, {"role": "user", "content": user}]
 
 
@@ -102,7 +102,7 @@ def summary_messages(q: Question, reply: str) -> Messages:
 
 
 def _user(lines: list[str]) -> str:
-    """What is filled in keeps its own lines as they are; only the script's are indented."""
+    """Only the first row of each of `lines` is indented, as by the script's format string."""
     return "\n" + "".join(f"{' ' * 28}{line}\n" for line in lines) + " " * 24
 
 
@@ -124,7 +124,7 @@ class Generation:
     judge: Judge | None = None
 
     def chats(self, question: Question, reply: str) -> list[Messages]:
-        """All that the judge is asked about a reply."""
+        """All requests to the judge about one reply."""
         return self.judged(question).chats(question, reply)
 
     def grade(self, question: Question, reply: str) -> Grade:

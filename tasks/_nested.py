@@ -1,4 +1,4 @@
-"""Rows inside a row: files that hold one object a video, with its questions in a list."""
+"""Rows inside a row: files with one object for each video, which has a list of questions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from evalkit.tables import Row
 
 
 def parts(row: Row, column: str) -> list[Row]:
-    """The objects of a column, as rows that name the same row in messages. Raises DataError where they are none."""
+    """The objects in a column, as rows with the same file and line. Raises DataError if it is not a list of objects."""
     values = row[column]
     if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
         raise row.error(column, "expected a list of objects, one a question")

@@ -1,4 +1,4 @@
-"""The needles of the published tests, in the layouts in which they are handed out."""
+"""Reads the needles of the published tests, each in its published layout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._shared import first_existing
 
 
 class Needle(NamedTuple):
-    """A picture, and a question with its options inside. `answer`: a letter, a word or a number."""
+    """A picture and a question whose text contains its options. `answer`: a letter, a word or a number."""
 
     id: str
     image: Path
@@ -28,7 +28,7 @@ class Needle(NamedTuple):
 
 
 def read_needles(root: Path, hub: HubData) -> list[Needle]:
-    """Raises DataError for a root without needles, and naming file, row and column."""
+    """Raises DataError if there are no needles, and for a faulty row, with file, row and column."""
     layouts = (
         (("data/test-*.parquet", "test-*.parquet", "*.parquet"), _hub),
         (("needle_datasets/dataset.json", "vision_niah/needle_datasets/dataset.json", "dataset.json"), _longva),
@@ -57,7 +57,7 @@ def _checked(needles: list[Needle], file: Path) -> list[Needle]:
 
 
 def _hub(file: Path) -> Iterable[Needle]:
-    """Pictures inside the table are written to the cache once, by their content."""
+    """Pictures in the table are written to the cache once; the file name is a hash of the content."""
     for row in read_table(file):
         yield Needle(f"needle{row.number - 1}", _saved(row), row.text("question"), row.text("answer"))
 
@@ -98,7 +98,7 @@ def _flash(file: Path) -> Iterable[Needle]:
 
 
 def _video_xl(file: Path) -> Iterable[Needle]:
-    """Three lists of one length."""
+    """Three lists of the same length."""
     content = read_json(file)
     try:
         lists = [content[key] for key in ("needle", "retrieval_question", "answer")]

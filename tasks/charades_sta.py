@@ -19,6 +19,7 @@ from evalkit.errors import DataError
 from evalkit.files import VideoFiles, find_tables, no_tables
 from evalkit.hub_cache import cached_tables
 from evalkit.scoring.grade import Span
+from evalkit.scoring.reasoning import lmms_eval, strip_reasoning, stripped
 from evalkit.scoring.summary import Mean, Scores, summarize
 from evalkit.tables import Row, read_json, read_rows, read_table, readable, shown
 from evalkit.task import HubData, Protocol, Split, Task
@@ -40,7 +41,7 @@ _FIND = (
     "format should be: 'The event happens in the start time - end time'. For example, The event 'person turn a light "
     "on' happens in the 24.3 - 30.4 seonds. Now I will give you the textual sentence: {}. Please return its start time "
     "and end time."
-)  # with the typo, and with a real item of the test split as the example
+)  # the typo is published; the example is an item of the test split
 _PINPOINT = (
     'To accurately pinpoint the event "{}" in the video, determine the precise time period of the event.\n\nOutput '
     "your thought process within the <think> </think> tags, including analysis with either specific timestamps (xx.xx) "
@@ -83,6 +84,7 @@ class CharadesSTA(Task):
             source="github.com/EvolvingLMMs-Lab/lmms-eval, tasks/charades_sta (2026)",
             prompt=_find,
             grader=Span("lmms_eval"),
+            clean=lmms_eval,
             metrics=_METRICS,
             decoding=Decoding(max_new_tokens=50),
         ),
@@ -90,13 +92,15 @@ class CharadesSTA(Task):
             source="github.com/EvolvingLMMs-Lab/lmms-eval, tasks/charades_sta/eval_tvg.py, its older script",
             prompt=_find,
             grader=Span("lmms_eval_offline"),
+            clean=stripped,
             metrics=_METRICS,
             decoding=Decoding(max_new_tokens=50),
         ),
         "tolerant": Protocol(
-            source="evalkit: the prompt of lmms-eval, and a span in whatever form it comes",
+            source="evalkit: the prompt of lmms-eval, and a span in any form",
             prompt=_find,
             grader=Span("tolerant"),
+            clean=strip_reasoning,
             metrics=_METRICS,
             decoding=Decoding(max_new_tokens=50),
         ),
@@ -104,6 +108,7 @@ class CharadesSTA(Task):
             source="github.com/OpenGVLab/VideoChat-Flash, lmms-eval_videochat, tasks/temporal_grounding",
             prompt=_find,
             grader=Span("videochat_flash"),
+            clean=stripped,
             metrics=_METRICS,
             decoding=Decoding(max_new_tokens=50),
         ),
@@ -117,7 +122,7 @@ class CharadesSTA(Task):
         "time_r1": Protocol(
             source="github.com/www-Ye/Time-R1, evaluate.py",
             prompt=_time_r1,
-            grader=Span("time_r1", reasoning=False),  # reads the last span, wherever it stands
+            grader=Span("time_r1"),
             metrics=_METRICS,
             decoding=Decoding(max_new_tokens=2048),
         ),
@@ -155,8 +160,8 @@ class CharadesSTA(Task):
         raise no_tables(root, f"{self.benchmark} ({split})", expected, f"{_FOLDERS[0]}<video>.mp4")
 
     def summarize(self, records: Sequence[Record], expected: int | None = None) -> Scores:
-        """Where all durations are known, with the mean IoU against gold spans that end with their video as well: 562
-        of the test split's end later, which no prediction inside the video can reach."""
+        """If all durations are known, also the mean IoU with the gold spans cut at the end of their video: 562 of the
+        test split end later, where no prediction inside the video can reach them."""
         answered = [record for record in records if record.status == "ok"]
         known = answered and all("iou_clip_gold" in record.values for record in answered)
         metrics = (*self.rules.metrics, _CLIPPED) if known else self.rules.metrics
@@ -223,7 +228,7 @@ def _row(values: Any, path: Path, number: int) -> Row:
 
 
 def _duration_rows(root: Path, split: str) -> list[Row]:
-    """The table that comes with the Charades videos; no rows where it is not there."""
+    """The table that comes with the Charades videos; no rows without it."""
     tables = find_tables(root, (f"Charades_v1_{'train' if split == 'train' else 'test'}.csv",))
     return [row for table in tables for row in read_table(table)]
 
@@ -255,7 +260,7 @@ def _clip(row: Row, files: VideoFiles, video: str, id: str, duration_s: float | 
 
 
 def _span(row: Row) -> tuple[float, float]:
-    """Kept as annotated, past the video's end as well; the hub's copy holds it in half precision."""
+    """The span as annotated, also if it ends after the video. The hub's copy has it in half precision."""
     span = row["timestamp"]
     if not isinstance(span, list | tuple) or len(span) != 2:
         raise row.error("timestamp", f"expected [start, end], found {shown(span)}")

@@ -17,19 +17,20 @@ from evalkit.errors import ConfigError, DataError, suggest
 from evalkit.files import VideoFiles, find_tables, no_tables
 from evalkit.hub_cache import cached_tables
 from evalkit.scoring.grade import Choice
+from evalkit.scoring.reasoning import lmms_eval, stripped
 from evalkit.scoring.summary import Mean
 from evalkit.tables import Row, read_rows, read_table, shown
 from evalkit.task import DataSet, HubData, Protocol, Split, Task
 from evalkit.types import Context, Cue, Decoding, FramePlan, FrameStream, Grade, Question, Record, Video, VideoQuestions
 
 from ._longvideobench_subtitles import Subtitles, interleave, read_lines, spread
-from ._shared import LETTERS, dotted
+from ._shared import LETTERS, dotted, lettered
 
 _FILES = {"val": ("lvb_val.json", "validation"), "test": ("lvb_test_wo_gt.json", "test")}
 _DIRECTLY = "Answer with the option's letter from the given choices directly."
 
 SHOWN = {"none": "no subtitles", "interleaved": "interleaved subtitles", "text": "subtitles in the prompt"}
-"""The ways to show subtitles, as metrics name them."""
+"""Setting `subtitles` -> its name in metrics."""
 
 
 def _official(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
@@ -41,9 +42,11 @@ def _lmms_eval(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
 
 
 def _videochat_flash(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
-    times_s = spread(_subtitles(item).duration_s, most=512)  # its own times, whatever frames the model reads
+    times_s = spread(
+        _subtitles(item).duration_s, most=512
+    )  # its own times, not those of the frames that the model reads
     lines = "\n".join(cue.text for cue in interleave(read_lines(_subtitles(item)), times_s))
-    options = "\n".join(f"({letter}). {option}" for letter, option in zip(LETTERS, q.options, strict=False))
+    options = "\n".join(f"({letter}). {option}" for letter, option in lettered(q.options))
     return (
         f" This video's subtitles are listed below: \n{lines}.\n Select the best answer to the following "
         "multiple-choice question based on the video and the subtitles. Respond with only the letter of the correct "
@@ -63,7 +66,7 @@ def _subtitles(item: VideoQuestions) -> Subtitles:
 
 @dataclass(frozen=True)
 class _OwnLetters:
-    """MMMU's rule over the letters that the question has options for."""
+    """MMMU's rule with as many letters as the question has options."""
 
     def grade(self, question: Question, reply: str) -> Grade:
         return Choice("nextqa", letters=LETTERS[: len(question.options)]).grade(question, reply)
@@ -76,14 +79,14 @@ def _showing(mode: str, rules: Protocol) -> Protocol:
 
 _FIRST_LETTER = Choice("longvideobench", letters="ABCDE", invalid="random")
 _ACCURACY = (Mean("accuracy"), Mean("expected accuracy", "expected"), Mean("strict accuracy", "strict"))
-"""A reply that names no letter is answered by a draw: as drawn, in expectation over draws, and counted as wrong."""
+"""A reply without a letter gets a drawn one. The three metrics: as drawn, in expectation, and counted as wrong."""
 
 _SHORT = Decoding(max_new_tokens=32)
 
 
 @dataclass
 class LongVideoBench(Task):
-    """`subtitles`: none, interleaved or text; null is what the protocol does by itself."""
+    """`subtitles`: none, interleaved or text; null: the protocol's own way."""
 
     split: str = "val"
     subtitles: str | None = None
@@ -107,7 +110,7 @@ class LongVideoBench(Task):
         "video_xl_2": ("none",),
         "videochat_flash": ("text",),
     }
-    """How each protocol can show subtitles; the first is what it does by itself."""
+    """The ways in which each protocol can show subtitles; the first is its own."""
     protocols: ClassVar = {
         "official": Protocol(
             source="github.com/longvideobench/LongVideoBench, longvideobench_dataset.py; draws as in the paper",
@@ -122,6 +125,7 @@ class LongVideoBench(Task):
             grader=_FIRST_LETTER,
             metrics=_ACCURACY,
             decoding=_SHORT,
+            clean=lmms_eval,
         ),
         "video_xl_2": Protocol(
             source="github.com/VectorSpaceLab/Video-XL, Video-XL-2/eval",
@@ -129,6 +133,7 @@ class LongVideoBench(Task):
             grader=_FIRST_LETTER,
             metrics=_ACCURACY,
             decoding=_SHORT,
+            clean=stripped,
         ),
         "videochat_flash": Protocol(
             source="github.com/OpenGVLab/VideoChat-Flash, lmms-eval_videochat: val_v, which is with subtitles",
@@ -136,6 +141,7 @@ class LongVideoBench(Task):
             grader=_OwnLetters(),
             metrics=_ACCURACY,
             decoding=_SHORT,
+            clean=stripped,
         ),
     }
 
@@ -151,7 +157,7 @@ class LongVideoBench(Task):
         self.subtitles = self.subtitles or modes[0]
 
     def available_protocols(self) -> Mapping[str, Protocol]:
-        """Each with its subtitles as they are set, and metrics that say so."""
+        """Each with its way to show subtitles, which its metrics name."""
         return {name: _showing(self._mode(name), rules) for name, rules in self.protocols.items()}
 
     def _mode(self, protocol: str) -> str:
@@ -188,11 +194,11 @@ class LongVideoBench(Task):
 
     def context(self, item: VideoQuestions, frames: FrameStream) -> Context:
         if self.subtitles != "none":
-            read_lines(_subtitles(item))  # subtitles that cannot be read cost the video, before anything is prefilled
+            read_lines(_subtitles(item))  # if they cannot be read, the video fails here, before the prefill
         return super().context(item, frames)
 
     def submission(self, records: Sequence[Record], items: Sequence[VideoQuestions]) -> dict[str, str]:
-        """Of the test split: replies as lmms-eval writes them for the leaderboard, and the letters read from them."""
+        """For the test split: the replies in lmms-eval's file for the leaderboard, and the letters read from them."""
         if not self.splits[self.split].hidden:
             return {}
         answered = [record for record in records if record.reply is not None]
@@ -240,7 +246,7 @@ def _clip(row: Row, files: VideoFiles, hidden: bool) -> VideoQuestions:
 
 
 def _options(row: Row) -> tuple[str, ...]:
-    """`candidates`, or `option0` to `option4` with "N/A" behind the last."""
+    """`candidates`, or `option0` to `option4`, where "N/A" stands for no option."""
     if "candidates" in row.values:
         options = row.options("candidates")
     else:

@@ -1,4 +1,4 @@
-"""LVBench: an extreme long video understanding benchmark (arXiv 2406.08035). Not LongVideoBench, which is another.
+"""LVBench: an extreme long video understanding benchmark (arXiv 2406.08035). Not to be confused with LongVideoBench.
 
 Repository: github.com/zai-org/LVBench. Annotations: huggingface.co/datasets/zai-org/LVBench; videos: lmms-eval/LVBench.
 A question may test several capabilities and then counts under each, as in the official scorer; Video-XL-2 counts it
@@ -17,13 +17,14 @@ from typing import Any, ClassVar
 from evalkit.files import VideoFiles, find_tables, no_tables
 from evalkit.hub_cache import cached_tables
 from evalkit.scoring.grade import Choice
+from evalkit.scoring.reasoning import lmms_eval, stripped
 from evalkit.tables import Row, read_rows, read_table, shown
 from evalkit.task import HubData, Protocol, Split, Task
 from evalkit.types import Decoding, FramePlan, Question, Record, Video, VideoQuestions
 
 from ._inlined import inlined, split_inlined, verbatim
 from ._nested import parts
-from ._shared import LETTERS, dotted
+from ._shared import LETTERS, dotted, letter_of, lettered
 
 _NESTED = "video_info.meta.jsonl"
 _SUBMITTED = {
@@ -47,8 +48,8 @@ def _lmms_eval(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
 
 
 def _lettered_twice(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
-    """`A. (A) red`: these copies keep the letters in the options and the code adds its own."""
-    twice = dotted([f"({letter}) {option}" for letter, option in zip(LETTERS, q.options, strict=False)])
+    """`A. (A) red`: the options of these copies have letters, and the code adds its own."""
+    twice = dotted([f"({letter}) {option}" for letter, option in lettered(q.options)])
     return f"{q.text}\n{twice}\n{_LETTER_ONLY}"
 
 
@@ -77,18 +78,21 @@ class LVBench(Task):
             source="github.com/EvolvingLMMs-Lab/lmms-eval, tasks/lvbench",
             prompt=_lmms_eval,
             grader=Choice("lmms_eval"),
+            clean=lmms_eval,
         ),
         "video_xl_2": Protocol(
             source="github.com/VectorSpaceLab/Video-XL, Video-XL-2/eval",
             prompt=_lettered_twice,
             grader=Choice("mvbench", letters="ABCDE", invalid="excluded_if_empty"),
             decoding=Decoding(max_new_tokens=16),
+            clean=stripped,
         ),
         "videochat_flash": Protocol(
             source="github.com/OpenGVLab/VideoChat-Flash, lmms-eval_videochat (with 1,519 of the questions)",
             prompt=_lettered_twice,
             grader=Choice("mvbench", letters="ABCDE", invalid="excluded_if_empty"),
             decoding=Decoding(max_new_tokens=16),
+            clean=stripped,
         ),
     }
 
@@ -122,8 +126,8 @@ class LVBench(Task):
         return tables
 
     def submission(self, records: Sequence[Record], items: Sequence[VideoQuestions]) -> dict[str, str]:
-        """answers.json, which the official scorer reads, and the result.json it makes of it for the leaderboard. A
-        question that was asked and not answered stands there with an empty answer, so that it counts as wrong."""
+        """answers.json, which the official scorer reads, and result.json, which it makes of that for the leaderboard. A
+        failed question has an empty answer there, so it counts as wrong."""
         answers = {r.question: r.extracted if isinstance(r.extracted, str) else "" for r in records}
         right: dict[str, list[bool]] = {}
         for record in records:
@@ -198,12 +202,12 @@ def _unlettered(row: Row) -> tuple[str, ...]:
 
 
 def _letter(row: Row, options: Sequence[str]) -> str:
-    """The right letter: as given, or of the first candidate that is the answer."""
+    """The right letter: as given, or that of the first candidate equal to the answer."""
     answer = row.text("answer")
     if "candidates" in row.values:
         candidates = row.texts("candidates")
-        if answer in candidates:
-            return LETTERS[candidates.index(answer)]
+        if letter := letter_of(candidates, answer):
+            return letter
     if len(answer) == 1 and answer in LETTERS[: len(options)]:
         return answer
     raise row.error("answer", f"{answer!r} is neither a letter nor one of the options")
@@ -220,8 +224,8 @@ def _groups(row: Row, kind: str) -> dict[str, tuple[str, ...]]:
 
 
 def clue_length(reference: Any) -> str:
-    """How long a part of the video the answer is in: a label for `mm:ss-mm:ss`. "unknown" for the few that are not
-    there or end before they start."""
+    """A label for the length of the part of the video with the answer, `mm:ss-mm:ss`. "unknown" if it is missing or
+    ends before it starts, as in a few rows."""
     match = _TIME.fullmatch(reference) if isinstance(reference, str) else None
     if match is None:
         return "unknown"

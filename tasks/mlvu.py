@@ -2,8 +2,8 @@
 
 Repository: github.com/JUNJIE99/MLVU. Data: huggingface.co/datasets/MLVU/MVLU and MLVU/MLVU_Test (official),
 sy1998/MLVU_dev and sy1998/MLVU_Test (lmms-eval's, multiple choice alone). M-Avg is the unweighted mean of the task
-accuracies; `overall` is the mean over questions, which Video-XL-2 prints. The same answers give 72.9 by the one and
-74.8 by the other. G-Avg, from 2 to 10, is the mean of the two generation tasks.
+accuracies; `overall` is the mean over questions, which Video-XL-2 reports. The same replies give 72.9 (M-Avg) and 74.8
+(overall). G-Avg, from 2 to 10, is the mean of the two generation tasks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import ClassVar
 from evalkit.files import VideoFiles, find_tables, no_tables
 from evalkit.hub_cache import cached_tables
 from evalkit.scoring.grade import Choice
+from evalkit.scoring.reasoning import lmms_eval, stripped
 from evalkit.scoring.summary import Mean
 from evalkit.tables import Row, read_rows, read_table
 from evalkit.task import HubData, Protocol, Split, Task
@@ -58,7 +59,8 @@ _M_AVG, _OVERALL = Mean("M-Avg", over="task"), Mean("overall")
 
 
 def _official(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
-    return f"Question: {q.text}\nOptions:\n{parenthesised(q.options)}\nOnly give the best option."
+    asked = f"Question: {q.text}\nOptions:\n{parenthesised(q.options)}".rstrip()
+    return f"{asked}\nOnly give the best option."
 
 
 def _lmms_eval(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
@@ -66,7 +68,7 @@ def _lmms_eval(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
 
 
 def _lmms_eval_test(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
-    """No word of what to do with the options: none is configured for this split."""
+    """Without an instruction: lmms-eval configures none for this split."""
     return inlined(q)
 
 
@@ -92,6 +94,7 @@ _LMMS_EVAL = Protocol(
     prompt=_lmms_eval,
     grader=Choice("lmms_eval"),
     metrics=(_M_AVG, _OVERALL),
+    clean=lmms_eval,
 )
 _VIDEO_XL_2 = Protocol(
     source="github.com/VectorSpaceLab/Video-XL, Video-XL-2/eval; its 74.8 is `overall`",
@@ -99,6 +102,7 @@ _VIDEO_XL_2 = Protocol(
     grader=Choice("mlvu"),
     metrics=(_OVERALL, _M_AVG),
     decoding=Decoding(max_new_tokens=16),
+    clean=stripped,
 )
 _DEV = {
     "official": _OFFICIAL,
@@ -110,13 +114,18 @@ _DEV = {
         grader=Choice("mvbench", letters="ABCDE", invalid="excluded_if_empty"),
         metrics=(_OVERALL, _M_AVG),
         decoding=Decoding(max_new_tokens=16),
+        clean=stripped,
     ),
 }
 _TEST = {
-    "official": replace(_OFFICIAL, source="github.com/JUNJIE99/MLVU, evaluation_test", grader=Choice("mlvu", "ABCDEF")),
+    "official": replace(
+        _OFFICIAL,
+        source="github.com/JUNJIE99/MLVU, evaluation_test",
+        grader=Choice("mlvu", "ABCDEF"),
+    ),
     "lmms_eval": replace(
         _LMMS_EVAL,
-        source="github.com/EvolvingLMMs-Lab/lmms-eval, tasks/mlvu, mlvu_test: it knows A to D of the six options alone",
+        source="github.com/EvolvingLMMs-Lab/lmms-eval, tasks/mlvu, mlvu_test: it reads only A to D of the six options",
         prompt=_lmms_eval_test,
     ),
     "video_xl_2": replace(_VIDEO_XL_2, grader=Choice("mlvu", "ABCDEF")),
@@ -143,7 +152,7 @@ class MLVU(Task):
 
     @property
     def hub(self) -> HubData:  # type: ignore[override]
-        """The splits of multiple choice have a copy each, those of generation stand in the official repositories."""
+        """Each multiple-choice split has its own copy; the generation splits are in the official repositories."""
         return _HUB[self.split]
 
     def available_protocols(self) -> Mapping[str, Protocol]:
@@ -174,13 +183,15 @@ class MLVU(Task):
             numbers = {id(row): number for number, row in enumerate(rows)}  # lmms-eval's `doc_id`
 
             def read(row: Row) -> VideoQuestions:
-                return _from_hub(row, row.id("question_id") if own_ids else f"{self.split}-{numbers[id(row)]}", files)
+                own = row.id("question_id") if own_ids else f"{self.split}-{numbers[id(row)]}"
+                return _from_hub(row, own, files, last=self.protocol == "official")
 
             yield from read_rows(rows, read, self.allow_missing)
             return
         for stem in _FILES[self.split]:
             rows = read_table(self._official_table(root, stem))
-            yield from read_rows(rows, partial(_from_official, files=files, stem=stem), self.allow_missing)
+            official = partial(_from_official, files=files, stem=stem, last=self.protocol == "official")
+            yield from read_rows(rows, official, self.allow_missing)
 
     def _hub_tables(self, root: Path) -> list[Path]:
         """Of the splits of multiple choice; a folder without tables may have official ones."""
@@ -204,7 +215,7 @@ class MLVU(Task):
         raise no_tables(root, f"{self.benchmark} ({self.split})", expected, videos)
 
     def submission(self, records: Sequence[Record], items: Sequence[VideoQuestions]) -> dict[str, str]:
-        """Of the test split: test_res.json, as the evaluation server takes it."""
+        """For the test split: test_res.json, in the format of the evaluation server."""
         if self.split != "test":
             return {}
         answers = [
@@ -237,12 +248,13 @@ def _find_official(root: Path, stem: str, split: str) -> list[Path]:
     return find_tables(root, named)
 
 
-def _from_official(row: Row, files: VideoFiles, stem: str) -> VideoQuestions:
+def _from_official(row: Row, files: VideoFiles, stem: str, last: bool) -> VideoQuestions:
     """Videos lie in video/<file of the question>/ (dev); those of test come in a tar, whose folders are not known for
-    certain: they are searched by name."""
+    certain: they are searched by name. `last`: of candidates with the answer's text the last is right, as in the
+    official code."""
     name = row.file_name("video")
     id = f"{stem}-{row.number - 1}" if row.get("question_id") is None else row.id("question_id")
-    question = _open(row, id, stem) if stem in _GENERATION else _choice(row, id)
+    question = _open(row, id, stem) if stem in _GENERATION else _choice(row, id, last)
     duration_s = row.seconds("duration")
     if duration_s is not None:
         question = replace(question, groups={**question.groups, "length": (_length(duration_s),)})
@@ -252,11 +264,11 @@ def _from_official(row: Row, files: VideoFiles, stem: str) -> VideoQuestions:
     return VideoQuestions(Video(video_id, path, duration_s=duration_s), (question,), cluster=name)
 
 
-def _choice(row: Row, id: str) -> Question:
+def _choice(row: Row, id: str, last: bool) -> Question:
     options, task = row.options("candidates"), row.text("question_type")
     answer = row.get("answer")  # not in the file without answers
-    # A few rows' answers are not among their options: never right.
-    gold = None if answer is None else letter_of(options, str(answer)) or row.text("answer")
+    # The answers of a few rows are not among their options; no reply is right.
+    gold = None if answer is None else letter_of(options, str(answer), last) or row.text("answer")
     return Question(id, row.text("question"), options, gold, groups=_groups(_TASKS.get(task, task)))
 
 
@@ -277,7 +289,7 @@ def _length(duration_s: float) -> str:
 # Hub copies ----------------------------------------------------------------------------------------------------------
 
 
-def _from_hub(row: Row, id: str, files: VideoFiles) -> VideoQuestions:
+def _from_hub(row: Row, id: str, files: VideoFiles, last: bool) -> VideoQuestions:
     name, answer = row.file_name("video_name"), row.text("answer")
     meta = {}
     if "\n(A)" in row.text("question") or "candidates" not in row.values:
@@ -285,7 +297,10 @@ def _from_hub(row: Row, id: str, files: VideoFiles) -> VideoQuestions:
         meta = verbatim(row, text, options)
     else:
         text, options = row.text("question"), row.options("candidates")
-    gold = answer if answer in tuple(LETTERS[: len(options)]) else letter_of(options, answer) or answer
+    letter = answer if answer in tuple(LETTERS) else letter_of(options, answer)
+    if last and letter in tuple(LETTERS[: len(options)]):
+        letter = letter_of(options, options[LETTERS.index(letter)], last)
+    gold = letter or answer
     task = _TASKS.get(row.text("task_type"), row.text("task_type"))
     question = Question(id, text, options, gold, groups=_groups(task), meta=meta)
     return VideoQuestions(Video(name, files.find(name, f"video/{name}")), (question,), cluster=name)

@@ -16,6 +16,7 @@ from typing import ClassVar, NamedTuple
 from evalkit.files import VideoFiles, find_tables, no_tables
 from evalkit.hub_cache import cached_tables
 from evalkit.scoring.grade import Choice
+from evalkit.scoring.reasoning import lmms_eval
 from evalkit.scoring.summary import Mean
 from evalkit.tables import Row, read_rows, read_table
 from evalkit.task import HubData, Protocol, Split, Task
@@ -25,8 +26,8 @@ from ._shared import LETTERS, letter_of, parenthesised
 
 
 class _Place(NamedTuple):
-    """Where a task's videos lie; `branch`: in the branch `video`, if not there too. `cut`: a question is about the part
-    from `start` to `end`, which that branch has cut out. Other rows may have these columns, and are about the whole."""
+    """The folder of a task's videos. `branch`: the folder in the branch `video`, if it differs. `cut`: a question is
+    about the part from `start` to `end`, which that branch has as a file. Other tasks ignore these columns."""
 
     whole: str
     branch: str = ""
@@ -58,7 +59,7 @@ PLACES = {
     "counterfactual_inference": _CLEVRER,
 }
 FRAMES_A_SECOND = 3.0
-"""Of the folders of frames that stand for the TVQA videos, where the row does not say."""
+"""Of the folders of frames that replace the TVQA videos, if the row has no `fps`."""
 
 _SYSTEM = (
     "Carefully watch the video and pay attention to the cause and sequence of events, the detail and movement of "
@@ -77,9 +78,12 @@ def _lmms_eval(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
 
 @dataclass(frozen=True)
 class FirstWord:
-    """The official rule: the first word of the first line, behind the bracket that the prompt opened, and `(b)` of the
-    right option; one must contain the other. A reply that several options fit, as the empty one, is marked; so the
-    official score calls it right, and the value `strict` wrong."""
+    """The official rule: the first word of the first line, with the bracket that the prompt opened, contains the right
+    option's `(b)` or is part of it.
+
+    Several options can fit one reply; all fit the empty one. `score` counts it as right, as the official code does;
+    the value `strict` counts it as wrong, and the note names the options.
+    """
 
     def grade(self, question: Question, reply: str) -> Grade:
         word = ("(" + reply.strip().split("\n")[0]).lower().split(" ")[0]
@@ -88,14 +92,13 @@ class FirstWord:
             for letter in LETTERS[: len(question.options)]
             if word.replace(".", "") in f"({letter})".lower() or f"({letter})".lower() in word
         ]
-        gold = letter_of(question.options, str(question.gold)) or question.gold
         one = fits[0] if len(fits) == 1 else None
         return Grade(
-            score=float(gold in fits),
+            score=float(question.gold in fits),
             extracted=one,
             rule=f"first word: {word!r}",
             valid=one is not None,
-            values={"strict": float(one is not None and one == gold)},
+            values={"strict": float(one is not None and one == question.gold)},
             note=f"fits {', '.join(fits)}" if len(fits) > 1 else "",
         )
 
@@ -132,6 +135,7 @@ class MVBench(Task):
             grader=Choice("mvbench", letters="ABCDE", invalid="excluded_if_empty"),
             metrics=(Mean("accuracy", over="task"), Mean("overall")),
             decoding=Decoding(max_new_tokens=16),
+            clean=lmms_eval,
         ),
     }
 
@@ -150,20 +154,22 @@ class MVBench(Task):
                 videos = f"video/{PLACES[task].branch or PLACES[task].whole}/<video>"
                 raise no_tables(root, f"{self.benchmark}'s task {task}", f"json/{task}.json", videos)
             rows = (row for path in paths for row in read_table(path))
-            yield from read_rows(rows, partial(_clip, files=files, task=task), self.allow_missing)
+            read = partial(_clip, files=files, task=task, last=self.protocol == "official")
+            yield from read_rows(rows, read, self.allow_missing)
 
     def _tables(self, root: Path, task: str) -> list[Path]:
         named = (f"{task}/**/*.parquet", f"json/{task}.json")
         return find_tables(root, named) or cached_tables(root, self.hub, named, "train", task)
 
 
-def _clip(row: Row, files: VideoFiles, task: str) -> VideoQuestions:
+def _clip(row: Row, files: VideoFiles, task: str, last: bool) -> VideoQuestions:
+    """`last`: of candidates with the answer's text the last is right, as in the official code."""
     options, answer = row.options("candidates"), row.text("answer")
     question = Question(
         id=f"{task}-{row.number - 1}",
         text=row.text("question"),
         options=options,
-        gold=letter_of(options, answer) or answer,
+        gold=letter_of(options, answer, last) or answer,
         groups={"task": (task,)},
     )
     video = _video(row, files, PLACES[task])
@@ -171,7 +177,7 @@ def _clip(row: Row, files: VideoFiles, task: str) -> VideoQuestions:
 
 
 def _video(row: Row, files: VideoFiles, place: _Place) -> Video:
-    """The part itself where it has been cut out, else the whole with the times to cut at."""
+    """The file of the part if there is one, else the whole video with the times of the part."""
     name = row.file_name("video", ".webm")
     start_s, end_s = (row.seconds(column) if place.cut else None for column in ("start", "end"))
     for folder in _folders(place.branch) if place.branch else ():
@@ -196,8 +202,8 @@ def _folders(place: str) -> list[str]:
 
 
 def _cut_out(files: VideoFiles, folder: str, name: str, start_s: float | None, end_s: float | None) -> Path:
-    """`<name>` itself, or the file called `<stem>_<start>_<end>`, or one of another kind; where none of them is there,
-    the first."""
+    """`<name>`, else `<stem>_<start>_<end>` with any suffix, else `<stem>` with another suffix. If there is none:
+    `<name>`."""
     stem = Path(name).stem if Path(name).suffix in _SUFFIXES else name
     path = files.at(f"{folder}/{name}", *(f"{folder}/{stem}{suffix}" for suffix in _SUFFIXES))
     if start_s is not None and end_s is not None and (path.name != Path(name).name or not path.is_file()):

@@ -1,7 +1,7 @@
 """NExT-QA, multiple choice: next phase of question answering to explaining temporal actions (CVPR 2021).
 
 Repository: github.com/doc-doc/NExT-QA. Data: huggingface.co/datasets/lmms-eval/NExTQA (configuration MC). The paper's
-models are classifiers and read no prompt, so the protocols are those of the harnesses.
+models are classifiers without a prompt, so the protocols are those of other evaluation codes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from evalkit.errors import DataError
 from evalkit.files import VideoFiles, find_tables, no_tables
 from evalkit.hub_cache import cached_tables
 from evalkit.scoring.grade import Choice
+from evalkit.scoring.reasoning import lmms_eval
 from evalkit.scoring.summary import Mean
 from evalkit.tables import Row, read_json, read_rows, read_table, shown
 from evalkit.task import HubData, Protocol, Split, Task
@@ -28,7 +29,7 @@ _METRICS = (
     Mean("accuracy, draws in expectation", "expected"),
     *(Mean(f"Acc@{letter}", where=("family", family)) for letter, family in _FAMILIES.items()),
 )
-_GRADER = Choice("nextqa", letters="ABCDE")  # a reply without a letter draws one
+_GRADER = Choice("nextqa", letters="ABCDE")  # draws a letter for a reply that has none
 
 
 def _lmms_eval(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
@@ -65,6 +66,7 @@ class NExTQA(Task):
             grader=_GRADER,
             metrics=_METRICS,
             decoding=Decoding(max_new_tokens=16),
+            clean=lmms_eval,
         ),
         "llava_video": Protocol(
             source="the same with the post-prompt that LLaVA-Video (arXiv 2410.02713) was evaluated with",
@@ -72,6 +74,7 @@ class NExTQA(Task):
             grader=_GRADER,
             metrics=_METRICS,
             decoding=Decoding(max_new_tokens=16),
+            clean=lmms_eval,
         ),
     }
 

@@ -64,7 +64,7 @@ def _video_xl(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
 
 @dataclass(frozen=True)
 class Begins:
-    """Right if the reply begins with the answer. The published scorers feed the answer to the model and ask that it
+    """Right if the reply begins with the answer. The published scorers feed the answer to the model and require that it
     would have generated each of its tokens; under greedy token generation that is the same.
 
     `loose`: case and parentheses do not matter. The value `tolerant` also takes an answer from inside a sentence.
@@ -230,7 +230,7 @@ _SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 
 
 def _clip(haystack: Path, composite: Composite, cell: str, needle: Needle) -> VideoQuestions:
-    """One needle in one cell. The questions of a column's controls share a video, as they share all frames."""
+    """One needle in one cell. All controls of a column share a video, because their frames are the same."""
     inserted = composite.image is not None
     place = f"{haystack.stem}/{cell}/{needle.id}" if inserted else f"{haystack.stem}/{cell}"
     depth = f"{composite.depth:g}" if inserted else CONTROL

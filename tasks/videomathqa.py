@@ -18,6 +18,7 @@ from evalkit.errors import DataError
 from evalkit.files import VideoFiles, find_tables, no_tables
 from evalkit.hub_cache import cached_tables
 from evalkit.scoring.grade import Choice, Grader
+from evalkit.scoring.reasoning import lmms_eval, strip_reasoning
 from evalkit.scoring.summary import Mean
 from evalkit.scoring.units import EACH, all_of
 from evalkit.tables import Row, read_rows, read_table
@@ -25,7 +26,7 @@ from evalkit.task import DataSet, HubData, PromptText, Protocol, Split, Task
 from evalkit.types import Context, Decoding, FramePlan, FrameStream, Question, Video, VideoQuestions
 
 from ._judge import JudgeConfig
-from ._subtitles import read_srt, spoken
+from ._subtitles import read_srt, spoken_as_lmms_eval
 from ._videomathqa_judge import ChainOfThought
 
 _LENGTHS = ("short", "medium", "long")
@@ -51,10 +52,10 @@ def _step_by_step(q: Question) -> str:
 
 
 def _subtitles(item: VideoQuestions, plan: FramePlan) -> str:
-    """The lines spoken while one of the frames was taken that the model really reads."""
+    """The lines spoken while a frame was taken that the model reads."""
     said = "No subtitles available"
     if (path := _srt(item)) is not None:
-        said = "\n".join(line.text for line in spoken(read_srt(path), plan))
+        said = "\n".join(line.text for line in spoken_as_lmms_eval(read_srt(path), plan))
     return f"This video's subtitles are listed below: \n{said}\n"
 
 
@@ -82,13 +83,13 @@ def _cot_subtitles(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
 _WITH_SUBTITLES: dict[PromptText, PromptText] = {_direct: _direct_subtitles, _cot: _cot_subtitles}
 _SOURCE = "github.com/EvolvingLMMs-Lab/lmms-eval, tasks/videomathqa"
 _SHORT, _LONG = Decoding(max_new_tokens=16), Decoding(max_new_tokens=8096)
-_FIRST_LETTER = Choice("video_mme", letters="ABCDE")  # five letters for two options as well: C is possible, and wrong
+_FIRST_LETTER = Choice("video_mme", letters="ABCDE")  # also with two options, where a C is read, and is wrong
 
 
 @dataclass
 class VideoMathQA(Task):
-    """`subtitles`: show those of the frames that are read. `judge`: reads the option from a chain of thought and scores
-    its steps (protocol cot)."""
+    """`subtitles`: show those spoken during the frames that are read. `judge`: for protocol cot, reads the option and
+    scores the steps."""
 
     split: str = "mcq"
     subtitles: bool = False
@@ -101,32 +102,39 @@ class VideoMathQA(Task):
     hub = HubData(("MBZUAI/VideoMathQA",), "videomathqa", size_gb=14.9)
     protocols: ClassVar = {
         "official": Protocol(
-            source=f"{_SOURCE}, videomathqa_{{mcq,mbin}}", prompt=_direct, grader=_FIRST_LETTER, decoding=_SHORT
+            source=f"{_SOURCE}, videomathqa_{{mcq,mbin}}",
+            prompt=_direct,
+            grader=_FIRST_LETTER,
+            decoding=_SHORT,
+            clean=lmms_eval,
         ),
         "lmms_eval": Protocol(
             source=f"{_SOURCE}: the same, as the benchmark evaluates with lmms-eval",
             prompt=_direct,
             grader=_FIRST_LETTER,
             decoding=_SHORT,
+            clean=lmms_eval,
         ),
         "cot": Protocol(
             source=f"{_SOURCE}, videomathqa_{{mcq,mbin}}_cot and its post-processing by a judge",
             prompt=_cot,
-            grader=_FIRST_LETTER,  # replaced by the judge, which depends on the settings
+            grader=_FIRST_LETTER,  # `_as_set` puts the judge here, which depends on the settings
             decoding=_LONG,
         ),
         "cot_tolerant": Protocol(
-            source="the prompts of cot, with a letter that is read without a judge: ours, not published",
+            source="evalkit: the prompts of cot, and a letter that is read without a judge",
             prompt=_cot,
             grader=Choice("tolerant", letters="ABCDE", markers=True),
             decoding=_LONG,
+            clean=strip_reasoning,
         ),
         "lmms_eval_cot": Protocol(
             source=f"{_SOURCE}, videomathqa_{{mcq,mbin}}_cot as lmms-eval prints it, before the post-processing: the "
-            "first capital letter of the reasoning",
+            "first capital letter of the reply",
             prompt=_cot,
             grader=_FIRST_LETTER,
             decoding=_LONG,
+            clean=lmms_eval,
         ),
     }
 
@@ -134,7 +142,7 @@ class VideoMathQA(Task):
         return {name: self._as_set(name, rules) for name, rules in self.protocols.items()}
 
     def _as_set(self, name: str, rules: Protocol) -> Protocol:
-        """With or without subtitles, and metrics that say so; for the split's units; with the judge."""
+        """The protocol for these settings: prompt and metrics with or without subtitles, the split's unit, judge."""
         shown = "subtitles" if self.subtitles else "no subtitles"
         metrics, unit = [Mean(f"accuracy ({shown})")], EACH
         if self.split == "mbin":
@@ -191,7 +199,7 @@ class VideoMathQA(Task):
         self._check_subtitles(items)
 
     def _check_fours(self, items: Sequence[VideoQuestions]) -> None:
-        """A question that lacks one of its four would be easier, and is counted as wrong."""
+        """Raises DataError if a question does not have its four rows; it would count as wrong."""
         if self.split != "mbin":
             return
         sizes: dict[str, int] = {}
@@ -213,7 +221,7 @@ class VideoMathQA(Task):
 
     def context(self, item: VideoQuestions, frames: FrameStream) -> Context:
         if self.subtitles and (path := _srt(item)):
-            read_srt(path)  # subtitles that cannot be read cost the video, before anything is prefilled
+            read_srt(path)  # if they cannot be read, the video fails here, before the prefill
         return super().context(item, frames)
 
 

@@ -20,12 +20,13 @@ from evalkit.errors import DataError
 from evalkit.files import VideoFiles, find_tables, no_tables
 from evalkit.hub_cache import cached_tables
 from evalkit.scoring.grade import Choice
+from evalkit.scoring.reasoning import lmms_eval, stripped
 from evalkit.tables import Row, read_rows, read_table
 from evalkit.task import DataSet, HubData, PromptText, Protocol, Split, Task
 from evalkit.types import Context, Decoding, FramePlan, FrameStream, Question, Record, Video, VideoQuestions
 
 from ._nested import parts
-from ._subtitles import font_rows, in_font, read_srt, spoken, untagged
+from ._subtitles import font_rows, in_font, read_srt, spoken, spoken_as_lmms_eval, untagged
 
 _SELECT = "Select the best answer to the following multiple-choice question based on the video"
 _RESPOND = "Respond with only the letter (A, B, C, or D) of the correct option."
@@ -40,7 +41,7 @@ def _lines(q: Question) -> str:
 
 
 def _as_list(q: Question) -> str:
-    """The options as Python prints a list, quotes and all: what this code really asks."""
+    """The options as Python prints a list, with quotes, as the published code asks."""
     return str(list(q.options))
 
 
@@ -72,7 +73,7 @@ def _lmms_eval(item: VideoQuestions, q: Question, plan: FramePlan, options: Opti
 def _lmms_eval_subtitles(item: VideoQuestions, q: Question, plan: FramePlan, options: Options = _lines) -> str:
     path, said = _srt(item), "No subtitles available"
     if path is not None:
-        texts = (in_font(line.text) for line in spoken(read_srt(path), plan))
+        texts = (in_font(line.text) for line in spoken_as_lmms_eval(read_srt(path), plan))
         said = "\n".join(text for text in texts if text is not None)
     return (
         f"This video's subtitles are listed below: \n{said}\n"
@@ -102,7 +103,7 @@ def _videochat_flash_subtitles(item: VideoQuestions, q: Question, plan: FramePla
 
 
 def _shown(prompt: PromptText, shown: str, rules: Protocol) -> Protocol:
-    """The rules with another prompt, and metrics that say what was shown."""
+    """The protocol with another prompt, and metrics named with what was shown."""
     return replace(rules, prompt=prompt, metrics=tuple(replace(m, name=f"{m.name} ({shown})") for m in rules.metrics))
 
 
@@ -111,7 +112,7 @@ def _shown(prompt: PromptText, shown: str, rules: Protocol) -> Protocol:
 
 @dataclass
 class VideoMME(Task):
-    """`subtitles`: show them, each protocol in its own way."""
+    """`subtitles`: show subtitles, in the protocol's way."""
 
     split: str = "test"
     subtitles: bool = False
@@ -136,17 +137,20 @@ class VideoMME(Task):
             source="github.com/EvolvingLMMs-Lab/lmms-eval, tasks/videomme",
             prompt=_lmms_eval,
             grader=Choice("lmms_eval"),
+            clean=lmms_eval,
         ),
         "video_xl_2": Protocol(
             source="github.com/VectorSpaceLab/Video-XL, Video-XL-2/eval",
             prompt=partial(_lmms_eval, options=_as_list),
             grader=Choice("video_mme"),
+            clean=stripped,
             decoding=Decoding(max_new_tokens=16),
         ),
         "videochat_flash": Protocol(
             source="github.com/OpenGVLab/VideoChat-Flash, lmms-eval_videochat; it shows all subtitles",
             prompt=_videochat_flash,
             grader=Choice("video_mme"),
+            clean=stripped,
             decoding=Decoding(max_new_tokens=16),
         ),
     }
@@ -187,7 +191,7 @@ class VideoMME(Task):
             self._check_subtitles(items)
 
     def _check_subtitles(self, items: Sequence[VideoQuestions]) -> None:
-        """Every long video has subtitles, and most others do."""
+        """Raises DataError if a long video has no subtitle file (all of the benchmark's do), or no video has one."""
         without = [item.video for item in items if _srt(item) is None]
         long = [item.video for item in items if _srt(item) is None and item.meta["duration"] == "long"]
         if long or len(without) == len(items):
@@ -200,12 +204,12 @@ class VideoMME(Task):
 
     def context(self, item: VideoQuestions, frames: FrameStream) -> Context:
         if self.subtitles and (path := _srt(item)):
-            read_srt(path)  # subtitles that cannot be read cost the video, before anything is prefilled
+            read_srt(path)  # if they cannot be read, the video fails here, before the prefill
         return super().context(item, frames)
 
     def submission(self, records: Sequence[Record], items: Sequence[VideoQuestions]) -> dict[str, str]:
-        """The file that the leaderboard takes by e-mail. It carries the keys of the README's template and those that
-        the official script reads, which are others."""
+        """The file that the leaderboard takes by e-mail, with the keys of the README's template and those of the
+        official script, which differ."""
         replies = {record.question: record.reply for record in records}
         videos = []
         for item in items:
@@ -259,7 +263,7 @@ _NESTED_KEYS = (
 
 
 def _from_nested(row: Row, files: VideoFiles) -> VideoQuestions:
-    """A row of the authors' JSON: a video with its questions, under the names of either of their versions."""
+    """A row of the authors' JSON: a video with its questions. Both versions of the column names are read."""
     video_id, groups = row.file_name("video_id", ".mp4"), {}
     for names in _NESTED_KEYS:
         groups[names[0]] = row.text(next((name for name in names if name in row.values), names[0]))

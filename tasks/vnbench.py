@@ -1,22 +1,21 @@
 """VNBench: a video needle-in-a-haystack benchmark made with VideoNIAH (arXiv 2406.09367).
 
 Repository: github.com/joez17/VideoNIAH. Data: huggingface.co/datasets/videoniah/VNBench.
-Each of 150 haystacks carries nine kinds of needles; each of these 1,350 videos has one question, asked four times with
-reshuffled options. It counts as answered if all four replies are right; always the same letter scores exactly 0.
+Nine kinds of needles are put into each of 150 haystacks. Each of these 1,350 videos has one question, asked four times
+with reordered options. It is right if all four replies are right; a model that always gives one letter scores 0.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from evalkit.files import VideoFiles, find_tables, no_tables
-from evalkit.scoring.extract import Extracted, extractor
 from evalkit.scoring.grade import Choice
-from evalkit.scoring.reasoning import strip_reasoning
+from evalkit.scoring.reasoning import stripped
 from evalkit.scoring.summary import Mean
 from evalkit.scoring.units import EACH, all_of
 from evalkit.tables import Row, read_rows, read_table, shown
@@ -28,6 +27,7 @@ from ._shared import dotted, letter_of, parenthesised
 _FILE = "VNBench-main-4try.json"
 _FOLDERS = ("VNBench_new/", "VNBench/", "videos/", "video/", "")
 _NEEDLE = re.compile(r"_(?:ret|ord|cnt)_(?:edit|insert)\d+$")
+_EXCHANGED = {"ret_insert1": "ret_insert2", "ret_insert2": "ret_insert1"}
 _TRIES = 4
 _FOUR = all_of(_TRIES)
 _FAMILIES = ("ret", "ord", "cnt")
@@ -48,16 +48,6 @@ def _official(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
 
 def _video_xl(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     return f"Question: {q.text}\nOptions:\n{parenthesised(q.options)}".rstrip() + "\n"
-
-
-@dataclass(frozen=True)
-class _FirstCharacter(Choice):
-    """The official rule, shown no more than the first character: equal to comparing that with the gold letter."""
-
-    def read(self, question: Question, reply: str) -> tuple[Extracted, str, tuple[str, ...]]:
-        answer = strip_reasoning(reply)
-        found = extractor(self.extractor).extract(answer.text[:1], question.options, question.id, self.letters)
-        return found, answer.text[:1], answer.steps
 
 
 @dataclass
@@ -84,9 +74,11 @@ class VNBench(Task):
             unit=_FOUR,
         ),
         "llava_example": Protocol(
-            source="github.com/joez17/VideoNIAH, llava_examples/evaluation_utils.py: the reply's first character",
+            source="github.com/joez17/VideoNIAH, llava_examples/evaluation_utils.py: the reply's first character; its "
+            "report shows the score of ret_insert1 as ret_insert2, and the other way round",
             prompt=_official,
-            grader=_FirstCharacter("vnbench"),
+            grader=Choice("first_character"),
+            clean=stripped,
             metrics=_METRICS,
             decoding=Decoding(max_new_tokens=5),
             unit=_FOUR,
@@ -106,8 +98,8 @@ class VNBench(Task):
         tables = find_tables(root, (_FILE, f"annotations/{_FILE}"))
         if not tables:
             raise no_tables(root, self.benchmark, _FILE, f"{_FOLDERS[0]}<video>.mp4")
-        files = VideoFiles(root)
-        yield from read_rows(read_table(tables[0]), lambda row: _clip(row, files), self.allow_missing)
+        files, labels = VideoFiles(root), _EXCHANGED if self.protocol == "llava_example" else {}
+        yield from read_rows(read_table(tables[0]), lambda row: _clip(row, files, labels), self.allow_missing)
 
     def make_miniature(self, root: Path) -> None:
         from ._mini.vnbench import write
@@ -115,10 +107,11 @@ class VNBench(Task):
         write(root)
 
 
-def _clip(row: Row, files: VideoFiles) -> VideoQuestions:
+def _clip(row: Row, files: VideoFiles, labels: Mapping[str, str]) -> VideoQuestions:
+    """`labels`: a row's type -> the name of its slice, where they differ."""
     name = row.file_name("video").rpartition("/")[2]
     stem, kind = Path(name).stem, row.text("type")
-    options, answer = row.options("options"), str(row["gt"])  # numbers, where the question is how many
+    options, answer = row.options("options"), str(row["gt"])  # numbers in counting questions
     gold = letter_of(options, answer)
     if gold is None:
         raise row.error("gt", f"{shown(answer)} is none of the options {shown(list(options))}")
@@ -128,7 +121,8 @@ def _clip(row: Row, files: VideoFiles) -> VideoQuestions:
         options=options,
         gold=gold,
         unit=stem,
-        groups={"type": (kind,), "family": (kind.partition("_")[0],)},
+        groups={"type": (labels.get(kind, kind),), "family": (kind.partition("_")[0],)},
+        meta={"try": row["try"]},
     )
     video = Video(stem, files.find(*(f"{folder}{name}" for folder in _FOLDERS)), duration_s=row.seconds("length"))
     return VideoQuestions(video, (question,), cluster=_NEEDLE.sub("", stem))

@@ -211,7 +211,7 @@ def _totals(plan: Plan, run: RunFolder, found: Sequence[VideoForecast]) -> Forec
     questions = [q for f in found for q in f.questions()]
     failures = [failure for f in found for failure in f.failures()]
     out = Forecast(
-        title=f"{task.benchmark} ({task.split}, protocol {task.protocol}) with {plan.model_id}",
+        title=f"{task.benchmark} ({task.split}, protocol {task.protocol_label}) with {plan.model_id}",
         run=str(run.path),
         answered=0,
         videos=len(found),

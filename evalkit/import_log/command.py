@@ -144,7 +144,7 @@ def _record(task: Task, item: VideoQuestions, question: Question, row: LogRow | 
         run="",
         task=task.name,
         split=task.split,
-        protocol=task.protocol,
+        protocol=task.protocol_label,
         model="",
         video=item.video.id,
         question=question.id,

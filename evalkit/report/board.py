@@ -13,7 +13,7 @@ from .entries import Entry
 from .naming import Settings, labels, varying
 from .ranks import Rank, ranks
 
-_SAID = ("split", "protocol", "name")
+_SAID = ("split", "protocol", "reasoning", "name")
 """Settings of a task that every column says."""
 
 _OF_DATA = ("allow_missing",)

@@ -1,11 +1,11 @@
 """How published scorers read an option letter from a reply.
 
-Each extractor is one scorer's rule, reproduced with its quirks, because the quirks are in the published numbers:
-`Answer: C` is read as C by lmms-eval and as A by the original Video-MME script. Nothing here is repaired; the one
-extractor of our own is `tolerant`. All run in linear time on any input.
+Each extractor repeats one scorer's rule with its defects, because published numbers contain them: lmms-eval reads
+`Answer: C` as C, the original Video-MME script reads it as A. Only `tolerant` is our own rule. All run in linear time
+on any input. What a pipeline does to a reply before its extractor is in `reasoning.py`.
 
     name              alias  rule of
-    lmms_eval         E1     lmms-eval `mcq_extract` (2025 to mid-2026): MLVU, Video-MME, LVBench
+    lmms_eval         E1     lmms-eval 0.7 `mcq_extract`: MLVU, Video-MME, LVBench
     video_mme         E2     Video-MME `eval_your_results.py`; VideoMathQA and Video-XL-2 use it too
     video_mme_vlmek          the copy in VLMEvalKit, which also deletes "Answer:" and "Option:"
     longvideobench           the copy in lmms-eval's LongVideoBench (letters A-E), whose list of phrases is whole
@@ -14,9 +14,10 @@ extractor of our own is `tolerant`. All run in linear time on any input.
     mvbench           E5     lmms-eval MVBench `mcq_acc`; Video-XL-2 and VideoChat-Flash on LVBench (letters A-E)
     vnbench           E6     VideoNIAH `eval.py`
     nextqa            E7     lmms-eval NExT-QA, after MMMU `parse_multi_choice_response`
-    paren                    Video-XL `eval_vnbench.py`, whose output the VideoNIAH script then reads
+    first_character          VideoNIAH `llava_examples/evaluation_utils.py`
+    paren                    Video-XL `eval_vnbench.py`, whose output VideoNIAH `eval.py` then reads
     needle                   Video-XL's needle test
-    tolerant                 ours
+    tolerant                 evalkit
 """
 
 from __future__ import annotations
@@ -32,8 +33,11 @@ from evalkit.errors import ConfigError, suggest
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """`value`: a letter of the class, or None. `rule`: the part of the extractor that decided. `ok`: the reply itself
-    named the letter (False for a random draw). `text`: what the rule read before it was held against the letters."""
+    """`value`: one of the letters, or None.
+    `rule`: the part of the extractor that decided.
+    `ok`: the reply named the letter; False for a random draw.
+    `text`: what the rule read, before it was compared with the letters.
+    """
 
     value: str | None
     rule: str
@@ -52,7 +56,7 @@ Rule = Callable[[str, Sequence[str], str], Read]
 
 @dataclass(frozen=True)
 class Extractor:
-    """A named rule. `draws`: where the rule finds nothing, it draws a letter (by question id, not by the clock)."""
+    """A named rule. `draws`: if the rule finds nothing, a letter is drawn with the question id as the seed."""
 
     name: str
     rule: Rule
@@ -71,7 +75,7 @@ class Extractor:
 
 
 def seeded_choice(question_id: str, letters: Sequence[str]) -> str:
-    """The letter that stands for a random guess at this question: the same on every machine and in every run."""
+    """A random letter, the same for a question id on every machine and in every run. `letters` must not be empty."""
     digest = hashlib.sha256(question_id.encode("utf-8", "surrogatepass")).digest()
     return letters[int.from_bytes(digest[:8], "big") % len(letters)]
 
@@ -115,7 +119,7 @@ def _lmms_eval(reply: str, options: Sequence[str], letters: str) -> Read:
     core = _strip_each(reply.strip(), _STRIPPED)
     text = f" {core} "
     core = core.strip()
-    found: list[tuple[int, int, str, str]] = []  # (rank, position, letter, rule): the highest wins, then the last
+    found: list[tuple[int, int, str, str]] = []  # (rank, position, letter, rule): highest rank, then last position
     for letter in letters:
         if core.startswith(letter) and not core[1:2].isalpha():
             found.append((10, 0, letter, "start"))
@@ -147,8 +151,8 @@ def _strip_each(text: str, marks: Iterable[str]) -> str:
 # video_mme (E2) ------------------------------------------------------------------------------------------------------
 
 _SHORT_PREFIXES = ("The best answer is", "The correct answer is", "The answer is", "The answer")
-# In the original two pairs of phrases run together (a comma is missing between two string literals), so they never
-# match; kept, as this is what was run. LongVideoBench's copy has the commas.
+# In the original a comma is missing between two string literals, twice, and the joined phrases never match.
+# LongVideoBench's copy has the commas.
 _FUSED_PREFIXES = (*_SHORT_PREFIXES, "The best option isThe correct option is", "Best answer:Best option:")
 _PREFIXES = (*_SHORT_PREFIXES, "The best option is", "The correct option is", "Best answer:", "Best option:")
 
@@ -167,7 +171,7 @@ def _first(text: str, letters: str) -> str:
     return next((char for char in text if char in letters), "")
 
 
-# mlvu (E3), lvbench (E4), vnbench (E6), paren, needle ----------------------------------------------------------------
+# mlvu (E3), lvbench (E4), vnbench (E6), first_character, paren, needle -----------------------------------------------
 
 
 def _mlvu(reply: str, options: Sequence[str], letters: str) -> Read:
@@ -195,8 +199,12 @@ def _letter_before(mark: str) -> Rule:
 _vnbench = _letter_before(".")
 
 
+def _first_character(reply: str, options: Sequence[str], letters: str) -> Read:
+    return Read(reply[:1], "first character")
+
+
 def _paren(reply: str, options: Sequence[str], letters: str) -> Read:
-    """The text in the first parentheses, or the whole reply, goes on to the official scorer."""
+    """The official rule on the text in the first parentheses, or on the whole reply."""
     for line in reply.split("\n"):
         start = line.find("(")
         close = line.find(")", start + 1)
@@ -244,7 +252,7 @@ def _nextqa(reply: str, options: Sequence[str], letters: str) -> Read:
     for shape, position in (("(X)", "(X)"), ("X ", " X "), ("X.", " X ")):
         found = [letter for letter in letters if shape.replace("X", letter) in text]
         if found:
-            # Several: the last one. Where none stands alone between spaces all positions are -1 and the first wins.
+            # Several: the last one. If none stands between spaces, all positions are -1 and the first letter wins.
             return Read(max(found, key=lambda letter: text.rfind(position.replace("X", letter))), shape)
     if len(text.split()) > 5:
         lower = text.lower()
@@ -270,8 +278,9 @@ _ARTICLE = re.compile(r"\bA\s(?!(?:and|or|is|because)\b)(?=[^\W\d_])")
 
 
 def _tolerant(reply: str, options: Sequence[str], letters: str) -> Read:
-    """What a careful reader would accept: a leading label, a stated answer (the last), a letter that is the only one
-    named, or one option quoted in full. Contradictions and prose ("A man ...") are not read as a letter."""
+    """The first of these that is there: a letter that leads the reply as a label, the last "answer is X", the only
+    letter in brackets, the only letter that stands alone, the only option quoted in full. Several different letters,
+    and a capital A as an article ("A man ..."), give none."""
     text = reply.strip()
     if (match := _LEADING.match(text)) and (letter := match[1].upper()) in letters:
         return Read(letter, "leading label")
@@ -290,7 +299,8 @@ def _tolerant(reply: str, options: Sequence[str], letters: str) -> Read:
 
 
 def _quoted(text: str, options: Sequence[str], letters: str) -> str:
-    """The letter of the one option that the reply is, or contains; longer options hide those inside them."""
+    """The letter of the only option that the reply equals or contains. An option inside a longer quoted option does
+    not count."""
     lower = text.lower().rstrip(".")
     bare = {
         letter: _LABEL.sub("", option).strip().lower().rstrip(".")
@@ -318,6 +328,7 @@ _ALL = (
     Extractor("mvbench", _mvbench, "E5"),
     Extractor("vnbench", _vnbench, "E6"),
     Extractor("nextqa", _nextqa, "E7", draws=True),
+    Extractor("first_character", _first_character),
     Extractor("paren", _paren),
     Extractor("needle", _letter_before(")")),
     Extractor("tolerant", _tolerant),

@@ -1,25 +1,27 @@
-"""Graders: what a protocol binds to turn a reply into a grade. Light constants for a task file.
+"""Graders: what a protocol uses to turn a reply into a grade. A task file makes them as constants.
 
 grader=Choice("video_mme", letters="ABCDE", invalid="random")
 grader=Span("lmms_eval")
+
+A grader gets the reply as the protocol's reply filter leaves it (see `reasoning.py` and `grade_reply`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from string import ascii_uppercase as LETTERS
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from evalkit.errors import EvalkitError
-from evalkit.scoring.extract import Extracted, extractor, seeded_choice
-from evalkit.scoring.reasoning import Answer, strip_reasoning
-from evalkit.scoring.spans import iou, span_parser
+from evalkit.scoring.extract import extractor, seeded_choice
+from evalkit.scoring.reasoning import ReplyFilter, after_marker
+from evalkit.scoring.spans import Pair, iou, span_parser
 from evalkit.types import Grade, Question
 
-if TYPE_CHECKING:  # a judge brings an HTTP client, which only judged tasks need
+if TYPE_CHECKING:  # imports an HTTP client, which only judged tasks need
     from evalkit.scoring.judge import Judge, Messages
 
-LETTERS = "ABCDEFGHIJ"
 _KEPT_CHARS = 2000
 """Of a judge's reply that cannot be read, in the note of the grade."""
 
@@ -28,62 +30,64 @@ Invalid = Literal["wrong", "excluded", "excluded_if_empty", "random", "random_wr
 
 class Grader(Protocol):
     def grade(self, question: Question, reply: str) -> Grade:
-        """Never raises, whatever the reply."""
+        """Never raises, whatever the reply and the gold."""
         ...
 
 
 @runtime_checkable
 class JudgedGrader(Grader, Protocol):
-    """A grader that asks a judge."""
+    """A grader that asks a judge model."""
 
     @property
     def judge(self) -> Judge | None: ...
 
     def chats(self, question: Question, reply: str) -> list[Messages]:
-        """All that the judge is asked about a reply."""
+        """All requests to the judge about one reply."""
         ...
+
+
+def grade_reply(grader: Grader, clean: ReplyFilter, question: Question, reply: str) -> Grade:
+    """The grade of a raw reply. Its note begins with what the reply filter cut."""
+    answer = clean(reply)
+    grade = grader.grade(question, answer.text)
+    return replace(grade, note=_joined(*answer.steps, grade.note)) if answer.steps else grade
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Multiple choice: an option letter by a named extractor, held against the gold letter.
+    """Multiple choice: a named extractor reads an option letter, which is compared with the gold letter.
 
-    `letters`: the class of letters that the extractor looks for, as the published scorer has it; it may be wider than
-    a question's options. `invalid`: what a reply without a letter counts as. `wrong` scores 0; `excluded` leaves the
-    denominator; `excluded_if_empty` does so for the empty reply only (not for one that is empty after the pre-pass);
-    `random` draws among the question's options and `random_wrong` among those that are not gold, by question id. Where
-    a letter may be drawn, `values` has the score as graded without the draw (`strict`) and in expectation over it
-    (`expected`). `markers`: see `strip_reasoning`.
+    `extractor`: a name of `evalkit.scoring.extract`.
+    `letters`: the letters that the extractor looks for, as the published scorer has them; may be more than a question
+        has options.
+    `invalid`: how a reply without a letter counts. `wrong`: score 0. `excluded`: not in the denominator.
+        `excluded_if_empty`: not in the denominator if the filtered reply is empty, else wrong. `random`: a letter drawn
+        from the question's options. `random_wrong`: drawn from those that are not gold. The question id is the seed.
+        Where a letter may be drawn, `Grade.values` has `strict` (a draw counts as wrong) and `expected` (a draw counts
+        as the chance of being right).
+    `markers`: read only what follows the last "Final answer" or "Answer:".
     """
 
     extractor: str
     letters: str = "ABCD"
     invalid: Invalid = "wrong"
-    reasoning: bool = True
     markers: bool = False
 
     def __post_init__(self) -> None:
         extractor(self.extractor)
 
-    def read(self, question: Question, reply: str) -> tuple[Extracted, str, tuple[str, ...]]:
-        """The letter, the text it was looked for in, and what the pre-pass did."""
-        answer = strip_reasoning(reply, self.markers) if self.reasoning else Answer(reply)
-        found = extractor(self.extractor).extract(answer.text, question.options, question.id, self.letters)
-        return found, answer.text, answer.steps
-
     def grade(self, question: Question, reply: str) -> Grade:
-        found, _, steps = self.read(question, reply)
-        notes = list(steps)
+        answer = after_marker(reply) if self.markers else None
+        text = answer.text if answer else reply
+        found = extractor(self.extractor).extract(text, question.options, question.id, self.letters)
         gold = self.gold_letter(question)
-        if question.gold is not None and gold is None:
-            beyond = str(question.gold) in LETTERS[: len(question.options)]
-            notes.append("this scorer does not read the gold's letter" if beyond else "gold is not among the options")
+        note = _joined(*(answer.steps if answer else ()), self._gold_note(question, gold))
         letter, rule = found.value, f"{self.extractor}: {found.rule}"
         if letter is None and self.invalid in ("random", "random_wrong"):
             letter = seeded_choice(question.id, self._draw_from(question, gold))
             rule = f"{self.extractor}: random"
         if question.gold is None:
-            return Grade(None, letter, rule, found.ok, note="; ".join(notes))
+            return Grade(None, letter, rule, found.ok, note=note)
         excluded = not found.ok and (
             self.invalid == "excluded" or (self.invalid == "excluded_if_empty" and reply == "")
         )
@@ -93,16 +97,20 @@ class Choice:
             options = len(question.options) or len(self.letters)
             chance = 0.0 if self.invalid == "random_wrong" or gold is None else 1 / options
             values = {"strict": score if found.ok else 0.0, "expected": score if found.ok else chance}
-        return Grade(score, letter, rule, found.ok, values, "; ".join(notes))
+        return Grade(score, letter, rule, found.ok, values, note)
 
     def gold_letter(self, question: Question) -> str | None:
-        """The gold as a letter: as given, or that of the first option with the gold's text."""
-        gold = question.gold
-        if isinstance(gold, str) and len(gold) == 1 and gold in self.letters:
-            return gold
-        if isinstance(gold, str) and gold in question.options:
-            return chr(ord("A") + question.options.index(gold))
-        return None
+        """The gold as a letter that the extractor can give; None if there is none, then no reply is right."""
+        if not question.options:
+            return question.gold if isinstance(question.gold, str) and question.gold in tuple(self.letters) else None
+        place = gold_place(question)
+        return LETTERS[place] if place is not None and LETTERS[place] in self.letters else None
+
+    def _gold_note(self, question: Question, gold: str | None) -> str:
+        if question.gold is None or gold is not None:
+            return ""
+        beyond = gold_place(question) is not None
+        return "this scorer does not read the gold's letter" if beyond else "gold is not among the options"
 
     def _draw_from(self, question: Question, gold: str | None) -> Sequence[str]:
         letters = self.letters[: len(question.options)] if question.options else self.letters
@@ -111,53 +119,81 @@ class Choice:
         return letters
 
 
+def gold_place(question: Question) -> int | None:
+    """The number of the right option, from 0: that of the gold's letter, or of the first option with the gold's text.
+    None for any other gold, and for an option beyond the letter Z."""
+    gold, options = question.gold, question.options[: len(LETTERS)]
+    if not isinstance(gold, str):
+        return None
+    if len(gold) == 1 and gold in LETTERS[: len(options)]:
+        return LETTERS.index(gold)
+    return options.index(gold) if gold in options else None
+
+
+def same_option(question: Question, gold: object) -> bool:
+    """Whether `gold` names an option with the text of the right one: some questions have the same option twice, and
+    protocols differ in which of the two letters is right."""
+    mine = gold_place(question)
+    other = gold_place(replace(question, gold=gold)) if isinstance(gold, str) else None
+    return mine is not None and other is not None and question.options[mine] == question.options[other]
+
+
 @dataclass(frozen=True)
 class Span:
-    """Temporal grounding: a span in seconds by a named parser, held against the gold span.
+    """Temporal grounding: a named parser reads a span in seconds, which is compared with the gold span.
 
-    `values`: `iou`, and `R@<t>` (1 if IoU >= t) for each threshold; `score` is the one named by `headline`. Gold spans
-    may end after the video does, which no prediction can reach: where `question.meta` has `duration_s`,
-    `iou_clip_gold` is against the gold cut at the video's end, as a diagnostic.
+    `Grade.values`: `iou`, and `R@<t>` (1 if IoU >= t) for each threshold; `score` is the value named by `headline`. A
+    gold span may end after the video, where no prediction can reach it. If `question.meta` has `duration_s`,
+    `iou_clip_gold` is the IoU with the gold cut at the video's end, as a diagnostic.
     """
 
     parser: str
     thresholds: tuple[float, ...] = (0.3, 0.5, 0.7)
     headline: str = "iou"
-    reasoning: bool = True
 
     def __post_init__(self) -> None:
         span_parser(self.parser)
 
     def grade(self, question: Question, reply: str) -> Grade:
-        answer = strip_reasoning(reply) if self.reasoning else Answer(reply)
-        span, rule = span_parser(self.parser).parse(answer.text)
-        rule, note = f"{self.parser}: {rule}", "; ".join(answer.steps)
-        gold = question.gold
-        if gold is None:
-            return Grade(None, span, rule, span is not None, note=note)
-        assert not isinstance(gold, str), f"question {question.id}: the gold of a span is (start_s, end_s)"
-        values = {"iou": iou(span, gold) if span else 0.0}
+        span, rule = span_parser(self.parser).parse(reply)
+        rule = f"{self.parser}: {rule}"
+        if question.gold is None:
+            return Grade(None, span, rule, span is not None)
+        gold = _gold_span(question)
+        values = {"iou": iou(span, gold) if span and gold else 0.0}
         values |= {f"R@{t:g}": float(values["iou"] >= t) for t in self.thresholds}
         duration = question.meta.get("duration_s")
         if duration is not None:
-            clipped = (min(gold[0], duration), min(gold[1], duration))
-            values["iou_clip_gold"] = iou(span, clipped) if span else 0.0
+            clipped = (min(gold[0], duration), min(gold[1], duration)) if gold else None
+            values["iou_clip_gold"] = iou(span, clipped) if span and clipped else 0.0
+        note = "" if gold else "gold is not a span"
         return Grade(values[self.headline], span, rule, span is not None, values, note)
 
 
+def _gold_span(question: Question) -> Pair | None:
+    gold = question.gold
+    if isinstance(gold, tuple) and len(gold) == 2 and all(isinstance(t, float | int) for t in gold):
+        return gold
+    return None
+
+
 def gold_problem(grader: Grader, question: Question) -> str:
-    """Why no reply to this question could be right, or ''."""
+    """Why no reply to this question can be right, or ''."""
     gold, options = question.gold, question.options
     if gold is None:
         return ""
     if isinstance(grader, Span):
-        whole = isinstance(gold, tuple) and len(gold) == 2 and all(isinstance(t, float | int) for t in gold)
-        return "" if whole else f"its gold is {gold!r}, not a span (start_s, end_s)"
+        return "" if _gold_span(question) else f"its gold is {gold!r}, not a span (start_s, end_s)"
     if isinstance(grader, Choice) and options:
-        letters = LETTERS[: len(options)]
-        if gold not in options and not (isinstance(gold, str) and len(gold) == 1 and gold in letters):
-            return f"its gold is {gold!r}, neither one of the letters {letters} nor one of its options"
+        if len(options) > len(LETTERS):
+            return f"it has {len(options)} options, and the letters A to Z name {len(LETTERS)}"
+        if gold_place(question) is None:
+            return f"its gold is {gold!r}, neither one of the letters {LETTERS[: len(options)]} nor one of its options"
     return ""
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)
 
 
 def _never(reply: str) -> bool:
@@ -181,31 +217,26 @@ class Judged:
     read: Callable[[str], Mapping[str, float] | None]
     total: tuple[str, ...]
     judge: Judge | None = None
-    reasoning: bool = True
     zero: Callable[[str], bool] = _never
 
-    def chat(self, question: Question, reply: str) -> tuple[Messages, tuple[str, ...]]:
-        """What the judge is asked, and what was removed from the reply before (see `strip_reasoning`)."""
-        answer = strip_reasoning(reply) if self.reasoning else Answer(reply)
-        return self.messages(question, answer.text), answer.steps
-
     def chats(self, question: Question, reply: str) -> list[Messages]:
-        return [self.chat(question, reply)[0]]
+        return [self.messages(question, reply)]
 
     def grade(self, question: Question, reply: str) -> Grade:
         """Where the judge cannot be asked, the question stays ungraded: the same command, or rescoring, grades it."""
         if self.judge is None:
             return Grade(None, note="not judged: no judge is set", graded=False)
-        messages, steps = self.chat(question, reply)
         try:
-            judgement = self.judge.ask(messages, lambda text: self.read(text) is not None or self.zero(text))
+            judgement = self.judge.ask(
+                self.messages(question, reply), lambda text: self.read(text) is not None or self.zero(text)
+            )
         except EvalkitError as error:
             return Grade(None, note=f"not judged: {error}", graded=False)
         scores = self.read(judgement)
         if scores is None:
-            note = "; ".join((*steps, f"the judge's reply cannot be read: {judgement[:_KEPT_CHARS]!r}"))
+            note = f"the judge's reply cannot be read: {judgement[:_KEPT_CHARS]!r}"
             if self.zero(judgement):
                 return Grade(0.0, None, "judge: none", False, dict.fromkeys(self.total, 0.0), note)
             return Grade(None, None, "judge: none", False, note=f"not judged: {note}", graded=False)
         total = sum(scores[name] for name in self.total)
-        return Grade(total, f"{total:g}", "judge: scores", True, dict(scores), "; ".join(steps))
+        return Grade(total, f"{total:g}", "judge: scores", True, dict(scores))

@@ -1,7 +1,7 @@
-"""The tolerant reading of a time span: any form in which a person would recognise a start and an end.
+"""evalkit's tolerant rule for a time span.
 
-Times are found first (`12.5`, `12.5s`, `0:12`, `1:02:03`, `1 min 5 s`), then the two that belong together: joined by
-"-", "to" or "until"; by "between ... and" or as "[a, b]"; named as start and end; or simply the only two.
+It finds all times (`12.5`, `12.5s`, `0:12`, `1:02:03`, `1 min 5 s`), then takes the first two of these forms: joined by
+"-", "to" or "until"; "between a and b" or "[a, b]"; one named as start and one as end; the only two times.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ _TIME = re.compile(
     r"(?:\s?(?P<unit>minutes|minute|mins|min|m|seconds|second|secs|sec|s)(?![a-z]))?",
     re.IGNORECASE,
 )
-_MAX_GLUE = 40  # characters between two times that belong together
-_MAX_TIMES = 1000  # a reply that names more has not been an answer long before
+_MAX_GLUE = 40  # characters between two times of one span
+_MAX_TIMES = 1000  # times that are read of a reply, to bound the work
 _RANGE = re.compile(r"\W*(?:[-–—−~→]|\bto\b|\buntil\b|\btill\b|\bthrough\b)\W*")
 _AND = re.compile(r"[\s\"'*]*(?:,|\band\b|&)[\s\"'*]*")
 _START = re.compile(r"\b(?:start|begin|from|onset)")
@@ -73,7 +73,7 @@ def _opens(text: str, time: _Time) -> bool:
 
 
 def _named(text: str, times: list[_Time], name: re.Pattern[str]) -> _Time | None:
-    """The first time with the name shortly before it, nearer than any other time."""
+    """The first time that has the name within `_MAX_GLUE` characters before it and no other time between."""
     previous = 0
     for time in times:
         if name.search(text, max(previous, time.start - _MAX_GLUE), time.start):

@@ -1,8 +1,7 @@
 """How published scorers read a time span from a reply (Charades-STA and other temporal grounding).
 
-As with option letters, each rule is reproduced with its quirks, and one is ours. None raises on any input; all run in
-linear time. A reply that cannot be read is a miss (IoU 0), which is also what the scorers mean that put a dummy span
-behind the true one.
+Each rule repeats one scorer with its defects; `tolerant` is our own. None raises on any input; all run in linear time.
+A reply that cannot be read is a miss (IoU 0). Some of the scorers get the same by a dummy span after the gold one.
 
     name               alias  rule of
     lmms_eval          T1     lmms-eval `charades_sta/utils.py` (2026)
@@ -10,7 +9,7 @@ behind the true one.
     videochat_flash    T3     VideoChat-Flash; the first lmms-eval script
     timesuite          T4     TimeSuite and TimeChat `format_tvg.py`
     time_r1            T5     Time-R1 `evaluate.py`
-    tolerant           T+     ours: for comparing models whose prompts ask for different forms
+    tolerant           T+     evalkit: for comparing models whose prompts ask for different forms
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ Pair = tuple[float, float]
 
 
 class ParsedSpan(NamedTuple):
-    """Seconds, and the part of the rule that found them; None where nothing was found."""
+    """`span`: (start_s, end_s), or None if nothing was found. `rule`: the part of the rule that decided."""
 
     span: Pair | None
     rule: str
@@ -39,7 +38,7 @@ Rule = Callable[[str], tuple[Pair, str] | None]
 
 @dataclass(frozen=True)
 class SpanParser:
-    """A named rule. `ordered`: start and end are swapped where they are the wrong way round."""
+    """A named rule. `ordered`: start and end are swapped if the start is later."""
 
     name: str
     rule: Rule
@@ -59,12 +58,12 @@ class SpanParser:
 
 
 def iou(a: Pair, b: Pair) -> float:
-    """Intersection over the hull of both; 0 where they do not meet, and where the hull has no length."""
+    """Length of the intersection over the length from the earlier start to the later end; 0 if they do not overlap."""
     hull = max(a[1], b[1]) - min(a[0], b[0])
     return max(min(a[1], b[1]) - max(a[0], b[0]), 0.0) / hull if hull > 0 else 0.0
 
 
-# Patterns. `(?<!\d)` lets a match start only where a run of digits starts: same first match, linear time. -------------
+# Patterns. `(?<!\d)` lets a match start only at the first digit of a number: same first match, linear time. -----------
 
 _RANGE = re.compile(r"(?<!\d)(\d+(?:\.\d+)?)\s*[–-]\s*(\d+(?:\.\d+)?)")
 _RANGE_S = re.compile(r"(?<!\d)(\d+(?:\.\d+)?)\s*(?:s\s*)?[–-]\s*(\d+(?:\.\d+)?)")
@@ -103,7 +102,7 @@ def _lmms_eval_offline(reply: str) -> tuple[Pair, str] | None:
 
 
 def _anywhere(text: str) -> tuple[Pair, str] | None:
-    """A range anywhere in the text; else a time from each of two lines."""
+    """A range anywhere in the text, else the first time of each of two lines."""
     lines = _with_keyword(_LINES.split(text))
     return (
         _first_pair([text], _RANGE_DOTS, "range")
@@ -120,7 +119,7 @@ def _time_r1(reply: str) -> tuple[Pair, str] | None:
 
 
 def _dashed(reply: str) -> str:
-    """Lower case, without the prompt's example, and with every "to" a dash ("stop" becomes "s-p")."""
+    """Lower case, without the prompt's example, every "to" replaced by a dash (as the original: "stop" is "s-p")."""
     return reply.lower().replace(_EXAMPLE, "").replace("to", "-")
 
 
@@ -144,7 +143,7 @@ def _paired(times: Iterable[str], rule: str) -> tuple[Pair, str] | None:
 
 
 def _seconds(time: str) -> float:
-    """`12.5`, `m:ss` or `h:mm:ss`; nan for what is no number ("1..5", on which the original scorers crash)."""
+    """`12.5`, `m:ss` or `h:mm:ss` in seconds; nan for other text ("1..5"; the original scorers crash on it)."""
     try:
         return sum(float(part) * 60**power for power, part in enumerate(reversed(time.split(":"))))
     except ValueError:

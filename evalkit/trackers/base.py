@@ -40,7 +40,7 @@ class RunInfo:
             "task": task.name,
             "benchmark": task.benchmark,
             "split": task.split,
-            "protocol": task.protocol,
+            "protocol": task.protocol_label,
             "model": self.path.parent.name,
             "key": self.path.name,
         }

@@ -1,1 +1,1 @@
-"""The miniatures: for each benchmark the code that films and writes its small version, imported when one is made."""
+"""The code that makes each benchmark's miniature, imported only when one is made."""

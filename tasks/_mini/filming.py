@@ -1,4 +1,4 @@
-"""What the miniatures have in common: videos cut from shots, and annotation files with the same bytes every time."""
+"""Shared by the miniatures: videos made of shots, and annotation files with the same bytes every time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Shot = tuple[float, str] | tuple[float, str, str] | tuple[float, str, str, str]
 
 
 def cut(*shots: Shot) -> list[Scene]:
-    """The shots one after the other."""
+    """Scenes for the shots in this order."""
     scenes: list[Scene] = []
     for seconds, *look in shots:
         start_s = scenes[-1].end_s if scenes else 0.0

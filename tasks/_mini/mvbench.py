@@ -51,7 +51,7 @@ def _rows(task: str, folder: str, number: int) -> list[dict[str, Any]]:
     words = [word for _, word in shown]
     rows: list[dict[str, Any]] = []
     for i, (colour, word) in enumerate(shown):
-        if task in CUT:  # half a scene from either end, so that neighbours are out of sight
+        if task in CUT:  # half a scene away from both ends, so that no frame shows the next scene
             question, candidates, answer = "Which word is shown?", words, word
             more = {"start": i * SCENE_S + 0.5, "end": (i + 1) * SCENE_S - 0.5}
         elif i % 2:

@@ -1,6 +1,6 @@
 """A miniature of VideoMathQA in the layout of its hub copy: nine questions about five videos with numbers on them, of
 three lengths; each of them once with five options and four times with two. Two videos are without subtitles, one is a
-Matroska file. Nine, because the published scorer loses what does not fill its last batch of eight."""
+Matroska file. Nine, because the published scorer loses questions that do not fill its last batch of eight."""
 
 from __future__ import annotations
 

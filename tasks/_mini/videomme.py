@@ -99,7 +99,7 @@ _FILMS = [
 
 
 def _said(film: _Film) -> list[tuple[float, float, str]]:
-    """Each scene named at its start, in Video-MME's font tag; around the first, lines that readers trip over."""
+    """Each scene named at its start, in Video-MME's font tag; around the first, lines in unusual formats."""
     tagged = '<font color="white" size=".72c">{}</font>'.format
     lines = [(s.start_s + 0.5, s.end_s - 0.5, tagged(f"this is {s.colour} {s.text.lower()}")) for s in film.timeline]
     first = film.timeline[0]

@@ -1,62 +1,20 @@
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.errors import ConfigError
 from evalkit.scoring.extract import EXTRACTORS, seeded_choice
-from evalkit.scoring.grade import Choice, Invalid
-from evalkit.scoring.reasoning import strip_reasoning
+from evalkit.scoring.grade import Choice, Invalid, Span, gold_problem, grade_reply, same_option
+from evalkit.scoring.reasoning import as_is, lmms_eval, stripped
 from evalkit.types import Question
 
 OPTIONS = ("a red ball", "a blue ball", "a green ball", "no ball")
 QUESTION = Question("q7", "Which ball?", OPTIONS, "C")
-
-
-@pytest.mark.parametrize(
-    ("reply", "text", "steps"),
-    [
-        ("C", "C", ()),
-        (" Answer: C\n", " Answer: C\n", ()),
-        ("<think>A? No.</think>C", "C", ("dropped <think>",)),
-        ("<think>A? No.</think>\n\nThe answer: B", "B", ("dropped <think>", 'kept what follows "answer:"')),
-        ("the template opened it ... A</think> C", "C", ("dropped up to </think>",)),
-        ("<think>I have no tokens left, A", "", ("dropped unclosed <think>",)),
-        ("B <THINK>A</THINK> then", "B  then", ("dropped <think>",)),
-        ("<think>a <think> b</think> C", "C", ("dropped <think>",)),
-        ("<think>x</think><answer>C</answer> bye", "C", ("dropped <think>", "kept <answer>")),
-        ("<answer>A</answer> no: <answer>C</answer>", "C", ("kept <answer>",)),
-        ("so <answer> C", "C", ("kept <answer>",)),
-        ("<answer></answer> C", "<answer></answer> C", ()),
-        ("<think>x</think> **Final Answer:** D", "D", ("dropped <think>", 'kept what follows "Final Answer:"')),
-        ("<think>x</think> Answer:", "Answer:", ("dropped <think>",)),
-        ("", "", ()),
-    ],
-)
-def test_reasoning(reply: str, text: str, steps: tuple[str, ...]) -> None:
-    answer = strip_reasoning(reply)
-    assert (answer.text, answer.steps) == (text, steps)
-
-
-def test_markers_are_read_without_tags_only_on_request() -> None:
-    reply = "First, A is wrong. Answer: B? No. Final answer is: C."
-    assert strip_reasoning(reply).text == reply
-    assert strip_reasoning(reply, markers=True).text == "C."
-
-
-@given(st.text(alphabet="<>/thinkanswer ABC:\n", max_size=80))
-def test_an_untagged_reply_is_untouched(reply: str) -> None:
-    answer = strip_reasoning(reply)
-    if not answer.steps:
-        assert answer.text == reply
-
-
-@pytest.mark.parametrize(
-    "reply", ["<think>" * 150_000, "</think>" * 120_000, "<answer>" * 120_000, "answer " * 150_000]
-)
-def test_reasoning_is_linear(reply: str) -> None:
-    strip_reasoning(reply, markers=True)
 
 
 def test_right_and_wrong() -> None:
@@ -65,11 +23,21 @@ def test_right_and_wrong() -> None:
     assert (wrong.score, wrong.extracted, wrong.valid) == (0, "A", True)
 
 
-def test_pre_pass_is_logged_and_can_be_off() -> None:
+def test_a_grade_notes_what_the_reply_filter_cut() -> None:
     reply = "<think>B or A</think>C"
-    grade = Choice("lvbench").grade(QUESTION, reply)
+    grade = grade_reply(Choice("lvbench"), lmms_eval, QUESTION, reply)
     assert (grade.extracted, grade.note) == ("C", "dropped <think>")
-    assert Choice("lvbench", reasoning=False).grade(QUESTION, reply).extracted is None
+    assert grade_reply(Choice("lvbench"), as_is, QUESTION, reply).extracted is None
+    notes = grade_reply(Choice("tolerant", markers=True), lmms_eval, QUESTION, "<think>B</think> A. Final answer: C")
+    assert (notes.extracted, notes.note) == ("C", 'dropped <think>; kept what follows "Final answer:"')
+
+
+@pytest.mark.parametrize("reply", ["", " \n", "<think>C</think>\n"])
+def test_a_reply_that_the_filter_leaves_empty_is_excluded_as_an_empty_one(reply: str) -> None:
+    grader = Choice("mvbench", invalid="excluded_if_empty")
+    assert grade_reply(grader, lmms_eval, QUESTION, reply).score is None
+    assert grade_reply(grader, as_is, QUESTION, reply).score == (None if reply == "" else float("C" in reply))
+    assert grade_reply(grader, stripped, QUESTION, " C\n").score == 1
 
 
 @pytest.mark.parametrize(
@@ -79,7 +47,7 @@ def test_pre_pass_is_logged_and_can_be_off() -> None:
         ("excluded", "dunno", None, {}),
         ("excluded_if_empty", "dunno", 0, {}),
         ("excluded_if_empty", "", None, {}),
-        ("excluded_if_empty", "<think>out of tokens", 0, {}),
+        ("excluded_if_empty", " ", 0, {}),
         ("excluded", "C", 1, {}),
         ("random", "C", 1, {"strict": 1, "expected": 1}),
         ("random_wrong", "dunno", 0, {"strict": 0, "expected": 0}),
@@ -117,6 +85,13 @@ def test_gold_by_text_takes_the_first_match() -> None:
     assert (lost.score, lost.note) == (0, "gold is not among the options")
 
 
+def test_letters_of_equal_options_name_the_same_gold() -> None:
+    twice = Question("1", "?", ("red", "blue", "red"), "C")
+    assert [same_option(twice, gold) for gold in ("A", "B", "C", "red", "blue", "green", None)] == [
+        *(True, False, True, True, False, False, False)
+    ]
+
+
 def test_hidden_gold_is_extracted_but_not_scored() -> None:
     grade = Choice("lmms_eval", invalid="random").grade(Question("1", "?", OPTIONS), "B")
     assert (grade.score, grade.extracted, dict(grade.values)) == (None, "B", {})
@@ -138,3 +113,33 @@ def test_no_reply_raises(name: str, invalid: Invalid, gold: str | None, options:
     grade = Choice(name, letters="ABCDEF", invalid=invalid).grade(Question("1", "?", tuple(options), gold), reply)
     assert grade.score in (None, 0, 1)
     assert grade.score is not None or gold is None or invalid.startswith("excluded")
+
+
+@pytest.mark.parametrize(
+    ("grader", "gold", "options", "why"),
+    [
+        (Choice("lmms_eval"), "E", OPTIONS, "neither one of the letters ABCD nor one of its options"),
+        (Choice("lmms_eval"), 5, OPTIONS, "its gold is 5"),
+        (Choice("lmms_eval"), (1.0, 2.0), OPTIONS, r"its gold is \(1.0, 2.0\)"),
+        (Choice("nextqa", "ABCDE"), "no. 27", tuple(f"no. {i}" for i in range(30)), "it has 30 options"),
+        (Choice("longvideobench", invalid="random"), "AB", tuple("ab"), "its gold is 'AB'"),
+        (Span("lmms_eval"), "A", (), "not a span"),
+        (Span("tolerant"), (1.0, None), (), "not a span"),
+        (Span("timesuite"), (1.0, 2.0, 3.0), (), "not a span"),
+    ],
+)
+def test_a_gold_that_cannot_be_right_is_named_and_scores_nothing(
+    grader: Any, gold: Any, options: Any, why: str
+) -> None:
+    question = Question("q9", "?", options, gold, meta={"duration_s": 9.0})
+    assert re.search(why, gold_problem(grader, question))
+    for reply in ("A", "E", "1.0 - 2.0", ""):
+        grade = grader.grade(question, reply)
+        assert grade.score in (0, None) and (grade.note or grade.score is None)
+
+
+def test_letters_reach_from_a_to_z() -> None:
+    options = tuple(f"no. {i}" for i in range(26))
+    last = Question("q", "?", options, "no. 25")
+    assert gold_problem(Choice("mlvu", letters="XYZ"), last) == ""
+    assert Choice("mlvu", letters="XYZ").grade(last, "Z").score == 1

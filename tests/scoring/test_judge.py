@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from evalkit.clients.endpoint import CallLimitReached, EndpointError, EndpointRefused
 from evalkit.errors import ConfigError, RunError
-from evalkit.scoring.grade import Judged
+from evalkit.scoring.grade import Judged, grade_reply
 from evalkit.scoring.judge import Judge, JudgeSettings
 from evalkit.scoring.judge_replies import ScoreCard, read_score_card, read_scores
+from evalkit.scoring.reasoning import strip_reasoning
 from evalkit.tasks._judge import JudgeConfig
 from evalkit.types import Question
 from tests.clients.endpoint import Endpoint, completion, serving
@@ -299,7 +300,7 @@ def judged(judge: Judge | None, **more: Any) -> Judged:
 
 def test_grader(endpoint: Endpoint, make: Make) -> None:
     endpoint.script = [(200, completion(READABLE), {})]
-    grade = judged(make()).grade(QUESTION, "<think>hm</think>A dog.")
+    grade = grade_reply(judged(make()), strip_reasoning, QUESTION, "<think>hm</think>A dog.")
     assert endpoint.requests[0]["messages"][1]["content"] == "a dog barks | A dog."
     assert (grade.score, grade.valid, dict(grade.values)) == (8, True, {"score_accuracy": 3, "score_relevance": 5})
     assert grade.note == "dropped <think>"

@@ -104,7 +104,6 @@ def test_thresholds_are_inclusive_and_misses_count() -> None:
 def test_time_r1_does_not_swap() -> None:
     grade = Span("time_r1").grade(Question("1", "q", gold=(0.0, 10.0)), "<think>1 to 2</think><answer>9 to 1</answer>")
     assert grade.extracted == (9, 1) and grade.score == 0
-    assert grade.note == "dropped <think>; kept <answer>"
 
 
 def test_unknown_name_suggests() -> None:

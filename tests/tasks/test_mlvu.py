@@ -356,10 +356,26 @@ def test_the_published_pair_of_means() -> None:
     assert round(scores.metric("M-Avg").value or 0, 2) == 72.91
 
 
-def test_duplicated_candidates_give_the_first_letter(root: Path) -> None:
+def test_of_duplicated_candidates_the_official_code_takes_the_last(root: Path) -> None:
     rows = read(root / "json" / "3_ego.json")
-    assert rows[1]["candidates"].count(rows[1]["answer"]) == 2
-    assert questions(mini(root))["3_ego-1"][1].gold == "B"
+    candidates, right = rows[1]["candidates"], rows[1]["answer"]
+    first, last = (letter for letter, c in zip("ABCD", candidates, strict=True) if c == right)
+    golds = {p: questions(mini(root, protocol=p))["3_ego-1"][1].gold for p in DEV}
+    assert golds == {"official": last, "lmms_eval": first, "video_xl_2": first, "videochat_flash": first}
+
+
+def test_the_official_prompt_strips_the_end_of_its_options(root: Path, tmp_path: Path) -> None:
+    rows = read(root / "json" / "1_plotQA.json")[:1]
+    rows[0]["candidates"][-1] += "  \n"
+    (tmp_path / "json").mkdir()
+    (tmp_path / "video").symlink_to(root / "video")
+    for file in (root / "json").iterdir():
+        kept = rows if file.name == "1_plotQA.json" else read(file)
+        (tmp_path / "json" / file.name).write_text(json.dumps(kept))
+    last = rows[0]["candidates"][-1]
+    texts = {p: prompts(at(MLVU(protocol=p), tmp_path))["1_plotQA-0"] for p in DEV}
+    assert texts["official"].endswith(f"(D) {last.rstrip()}\nOnly give the best option.")
+    assert all(f"(D) {last}\n" in text for p, text in texts.items() if p != "official")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from evalkit.errors import SampleError
 from evalkit.tasks._mini.filming import write_srt
-from evalkit.tasks._subtitles import Line, font_rows, in_font, read_srt, spoken, untagged
+from evalkit.tasks._subtitles import Line, font_rows, in_font, read_srt, spoken, spoken_as_lmms_eval, untagged
 from evalkit.types import FramePlan
 
 TAGGED = '<font color="white" size=".72c">{}</font>'.format
@@ -94,6 +94,26 @@ def test_spoken_is_the_published_double_loop(
             if int(line.start_s * native_fps) <= index < int(line.end_s * native_fps):
                 kept.add(place)
     assert spoken(lines, plan) == [lines[i] for i in sorted(kept)]
+
+
+@pytest.mark.parametrize(
+    ("places", "order"),
+    [
+        ([0, 1, 2, 3], [0, 1, 2, 3]),
+        ([6, 7, 8], [8, 6, 7]),
+        ([5, 14, 23], [5, 14, 23]),
+        ([30, 31, 32, 33], [32, 33, 30, 31]),
+        ([8, 16, 0], [8, 16, 0]),  # all in one slot of the table: the order of the frames
+        (list(range(20, 60, 3)), [32, 35, 38, 41, 44, 47, 50, 20, 53, 23, 56, 26, 59, 29]),
+    ],
+)
+def test_lmms_eval_joins_a_set_of_line_numbers(places: list[int], order: list[int]) -> None:
+    """`places`: the numbers of the spoken lines in the order of their frames; `order`: as lmms-eval joins them."""
+    times = {place: float(2 * i) for i, place in enumerate(places)}
+    lines = [Line(times.get(i, 1e6), times.get(i, 1e6) + 1, str(i)) for i in range(60)]
+    plan = FramePlan(tuple(10 * 2 * i for i in range(len(places))), (), 10.0, 1000, "uniform")
+    assert [line.text for line in spoken(lines, plan)] == [str(i) for i in sorted(places)]
+    assert [line.text for line in spoken_as_lmms_eval(lines, plan)] == [str(i) for i in order]
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**7), st.integers(1, 10**5)), max_size=10, unique=True))

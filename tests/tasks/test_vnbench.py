@@ -142,7 +142,8 @@ def test_prompts_byte_by_byte(root: Path) -> None:
         ("No. B", None, None, None),
         ("b", None, None, None),
         ("", None, None, None),
-        ("<think>(A)?</think>(D)", "D", None, "D"),
+        ("<think>(A)?</think>(D)", "A", None, "A"),
+        (" B", "B", "B", "B"),
     ],
 )
 def test_three_ways_to_read_a_reply(
@@ -156,6 +157,25 @@ def test_three_ways_to_read_a_reply(
         found[protocol] = grade.extracted
         assert grade.valid == (grade.extracted is not None) and grade.score == float(grade.extracted == "B")
     assert found == {"official": official, "llava_example": first_character, "video_xl": video_xl}
+
+
+def test_the_example_code_exchanges_two_slices(root: Path) -> None:
+    """Its report shows ret_insert1 as ret_insert2 and the other way round; the means stay."""
+    right = {"ret_insert1": "all", "ret_insert2": "none"}
+    values = {}
+    types = {id: q.groups["type"][0] for id, (_, q) in questions(mini(root)).items()}
+    for protocol in ("official", "llava_example"):
+        task = mini(root, protocol=protocol)
+        records = answer(task, lambda q: oracle(q) if right.get(types[q.id]) == "all" else "none")
+        scores = task.summarize(records)
+        values[protocol] = [scores.metric("single try", "type", kind).value for kind in right]
+        assert scores.metric("ret").value == pytest.approx(100 / 3)
+    assert values == {"official": [100, 0], "llava_example": [0, 100]}
+
+
+def test_a_question_says_which_try_it_is(root: Path) -> None:
+    found = questions(mini(root))
+    assert {id: q.meta["try"] for id, (_, q) in found.items()} == {id: int(id[-1]) for id in found}
 
 
 # Scores --------------------------------------------------------------------------------------------------------------
