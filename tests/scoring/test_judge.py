@@ -104,7 +104,7 @@ def test_a_key_in_place_of_its_variable_is_refused_and_written_nowhere(tmp_path:
     ]
     judge = ["task.judge.base_url=http://127.0.0.1:9/v1", "task.judge.model=j", f"task.judge.api_key_env={KEY}"]
     done = run_command(*named, *judge, env={"EVALKIT_CACHE": str(tmp_path / "cache")})
-    assert done.returncode == 1 and "judge.api_key_env must be the name of an environment variable" in done.stderr
+    assert done.returncode == 1 and "judge.api_key_env takes the name of an environment variable" in done.stderr
     assert KEY not in done.stderr + done.stdout
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY in path.read_text(errors="replace")]
 
