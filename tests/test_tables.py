@@ -113,7 +113,7 @@ def write(path: Path, kind: str, bom: bytes = b"") -> Path:
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
             writer.write_table(table)
     elif kind == "jsonl.gz":
-        path.write_bytes(gzip.compress(bom + lines.encode(, mtime=0)))
+        path.write_bytes(gzip.compress(bom + lines.encode(), mtime=0))
     else:
         content = {"json": json.dumps(ROWS), "jsonl": lines, "csv": table, "tsv": table.replace(",", "\t")}[kind]
         path.write_bytes(bom + content.encode())
