@@ -31,12 +31,12 @@ import ray
 
 from evalkit.evaluate import Labels
 from evalkit.executors import ray as executor
-from evalkit.executors.base import Job
+from evalkit.executors.base import WorkerSetup
 from evalkit.model import VideoCache
 from evalkit.scoring.grade import Choice
 from evalkit.task import Protocol, Split, Task
 from evalkit.testing import Constant, _ConstantModel
-from evalkit.types import Context, Decoding, Question, Video, VideoQuestions
+from evalkit.types import Context, Decoding, Question, Record, Video, VideoQuestions
 from evalkit.video.scenes import Scene, film
 from evalkit.video.settings import VideoSettings
 from evalkit.video.write import write_video
@@ -119,7 +119,7 @@ class Lengths(Task):
 
 
 @dataclass
-class Outcome:
+class Measured:
     makespan_s: float
     answers: Counter[str]
     prefills: Counter[str]
@@ -127,17 +127,18 @@ class Outcome:
 
 def run(
     items: Sequence[VideoQuestions], crew: int, scale: float, during: Callable[[Path], None] | None = None
-) -> Outcome:
+) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         diary = Path(folder)
         model = Sleeper(scale=scale, diary_folder=folder, crew=crew)
-        job = Job(Lengths(), model, VideoSettings(workers=1), Decoding(), Labels("benchmark", "sleeper"))
+        setup = WorkerSetup(Lengths(), model, VideoSettings(workers=1), Decoding(), Labels("benchmark", "sleeper"))
         if during:
             threading.Thread(target=during, args=(diary,), daemon=True).start()
         settings = executor.Ray(workers=crew, cpus_per_worker=0.01, gpus_per_worker=0.0)
-        answers = Counter(record.question for record in settings.run(job, items) if record.status == "ok")
+        events = settings.run(setup, items)
+        answers = Counter(e.question for e in events if isinstance(e, Record) and e.reply is not None)
         makespan = time.time() - (diary / "go").stat().st_mtime
-        return Outcome(makespan, answers, Counter((diary / "prefills").read_text().split()))
+        return Measured(makespan, answers, Counter((diary / "prefills").read_text().split()))
 
 
 def kill_half(after_s: float, crew: int, seed: int) -> Callable[[Path], None]:

@@ -21,7 +21,7 @@ import psutil
 
 from evalkit import CONFIGS, job
 from evalkit.cli.compose import compose
-from evalkit.runs import Run
+from evalkit.runs import RunFolder
 from evalkit.video.reader import FrameReader
 from tests.helpers import CONF, toy_arguments
 from tests.toy import write_toy
@@ -34,18 +34,17 @@ def planned(data: Path, results: Path, seconds: float) -> job.Plan:
 
 def bare(plan: job.Plan) -> float:
     """Seconds of a loop without a harness."""
-    plan.source.open(plan.task)
-    items = list(plan.task.items())
+    items = plan.task.read(plan.source.open(plan.task))
     model, request, replies = plan.model.build(), plan.model.frames_wanted(), []
     started = time.perf_counter()
     with FrameReader(plan.config.video) as reader:
         opened = reader.open_ahead((item.video, request) for item in items)
         for item, frames in zip(items, opened, strict=True):
             assert not isinstance(frames, Exception)
-            cache = model.prefill(plan.task.context(item, frames))
-            for question in item.questions:
-                prompt = plan.task.prompt(item, question, frames.plan)
-                replies.append(model.generate(cache, prompt, plan.decoding))
+            prompts = [plan.task.prompt(item, question, frames.plan) for question in item.questions]
+            answers = model.answer(plan.task.context(item, frames), prompts, plan.decoding)
+            replies += answers.replies
+            answers.close()
     return time.perf_counter() - started
 
 
@@ -75,7 +74,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     given = parser.parse_args()
     asked = given.videos * given.questions
-    ask, append = Clocked(job, "_ask"), Clocked(Run, "append")  # type: ignore[arg-type]  # a class too
+    ask, append = Clocked(job, "_ask"), Clocked(RunFolder, "append")  # type: ignore[arg-type]  # a class too
     loops, runs, whole, memory = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         data = write_toy(Path(folder) / "data", given.videos, given.questions)

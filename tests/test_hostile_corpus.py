@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,12 +19,12 @@ from PIL import Image
 
 from evalkit import CONFIGS, job
 from evalkit.cli.compose import compose
-from evalkit.runs import read_records
+from evalkit.runs import StoredRun, read_run
 from evalkit.scoring.grade import Choice
 from evalkit.scoring.summary import Mean
 from evalkit.task import Protocol, Split, Task
 from evalkit.testing import Constant, _ConstantModel
-from evalkit.types import Context, Question, Record, Video, VideoQuestions
+from evalkit.types import Context, Prefill, Question, Record, Video, VideoQuestions
 from tests.helpers import CONF, only_run, stable, toy_arguments
 from tests.toy import write_toy
 from tests.video.corpus import BROKEN, SOUND, Corpus, encode
@@ -57,13 +57,15 @@ class Files(Task):
             yield VideoQuestions(Video(name, root / name), questions)
 
 
-def run(task: Task, data: Path, results: Path, *more: str, model: Constant | None = None) -> tuple[int, list[Record]]:
-    """The exit code and the records of one run."""
+def run(task: Task, data: Path, results: Path, *more: str, model: Constant | None = None) -> tuple[int, StoredRun]:
+    """The exit code of one run, and its folder."""
     plan = job.plan(compose(toy_arguments(data, results, *more), [CONFIGS, CONF]), "constant")
-    plan.task = task
-    plan.model = model or plan.model
-    code = job.run(plan)
-    return code, read_records(only_run(results))
+    code = job.run(replace(plan, task=task, model=model or plan.model))
+    return code, read_run(only_run(results))
+
+
+def prefill_of(run: StoredRun, record: Record) -> Prefill:
+    return run.prefills[record.prefill or ""]
 
 
 @pytest.fixture(scope="module")
@@ -84,17 +86,18 @@ def test_every_file_gives_right_frames_or_a_marked_record(
     for name in names:
         assert corpus[name]  # made
     task = Files(only=names, allow_missing=True)
-    code, records = run(task, corpus.folder, tmp_path, "model.reply=brightness", "model.frames=16", "video.workers=2")
+    code, made = run(task, corpus.folder, tmp_path, "model.reply=brightness", "model.frames=16", "video.workers=2")
     said = capsys.readouterr().err
     assert code == 3
-    assert [r.question for r in records] == [f"{name} {q}" for name in names for q in range(ASKED)]
-    for record in records:
+    assert [r.question for r in made.records] == [f"{name} {q}" for name in names for q in range(ASKED)]
+    for record in made.records:
         if record.video in SOUND:
-            assert record.status == "ok" and record.sampling is not None, record.error
+            assert record.status == "ok", record.error
+            prefill = prefill_of(made, record)
             frames = corpus.frames(record.video)
-            seen = [frames[i] for i in record.sampling["indices"]]
+            seen = [frames[i] for i in prefill.plan["indices"]]
             assert record.reply == f"{brightness(seen):.3f}", record.video
-            assert record.sampling["file"]["bytes"] == corpus[record.video].stat().st_size
+            assert prefill.file and prefill.file["bytes"] == corpus[record.video].stat().st_size
         else:
             assert (record.status, record.reply, record.score, record.valid) == ("failed", None, None, False)
             assert record.error is not None and record.error["kind"] == CAUSES[record.video], record.error
@@ -184,13 +187,12 @@ def test_a_decoder_that_dies_or_hangs_is_replaced_once_and_said(
     code, calm = run(task, three, tmp_path / "calm", *words, model=Constant(**LOOK))
     assert code == 0
     began = time.monotonic()
-    code, records = run(task, three, tmp_path / "r", *words, model=Saboteur(**LOOK, victim="b.mp4", sign=int(sign)))
+    code, made = run(task, three, tmp_path / "r", *words, model=Saboteur(**LOOK, victim="b.mp4", sign=int(sign)))
     assert time.monotonic() - began < 60
     assert code == 0
-    assert [r.reply for r in records] == [r.reply for r in calm]
-    for record in records:
-        assert record.sampling is not None
-        decoder = record.sampling["decoder"]
+    assert [r.reply for r in made.records] == [r.reply for r in calm.records]
+    for record in made.records:
+        decoder = prefill_of(made, record).decoder
         if record.video == "b.mp4":
             assert decoder.startswith("decord ") and decoder.count("failed") == 1 and cause in decoder
         else:
@@ -199,10 +201,10 @@ def test_a_decoder_that_dies_or_hangs_is_replaced_once_and_said(
 
 def test_a_video_that_kills_every_decoder_costs_itself(three: Path, tmp_path: Path) -> None:
     model = Saboteur(**LOOK, victim="b.mp4", times=99)
-    code, records = run(Files(only=NAMES), three, tmp_path, *SMALL_QUEUE, model=model)
+    code, made = run(Files(only=NAMES), three, tmp_path, *SMALL_QUEUE, model=model)
     assert code == 3
-    assert [r.status for r in records] == ["ok", "ok", "failed", "failed", "ok", "ok"]
-    error = records[2].error
+    assert [r.status for r in made.records] == ["ok", "ok", "failed", "failed", "ok", "ok"]
+    error = made.records[2].error
     assert error is not None and error["kind"] == "decoder_crash"
     assert "pyav failed" in error["message"] and "decord failed" in error["message"]
-    assert records[5].sampling is not None and records[5].sampling["decoder"].startswith("pyav ")
+    assert prefill_of(made, made.records[5]).decoder.startswith("pyav ")

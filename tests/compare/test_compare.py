@@ -20,7 +20,7 @@ from evalkit.tasks.lvbench import LVBench
 from evalkit.tasks.mlvu import MLVU
 from tests.replay import lvbench_records, needs_replay
 
-from ..report.made import SMALL, Made, settings, simulate, write_records, write_run
+from ..report.made import SMALL, Lines, Made, settings, simulate, write_lines, write_run
 
 SHAPE = SMALL["lvbench"]
 
@@ -46,7 +46,7 @@ def test_published_settings_of_video_xl_2(tmp_path: Path, capsys: pytest.Capture
     runs = []
     for seed, (setting, model) in enumerate(models.items()):
         made = Made(LVBench(), model, "videoxl2", 0.0, seed)
-        runs.append(write_records(tmp_path, made, [replace(r, model="videoxl2") for r in lvbench_records(setting)]))
+        runs.append(write_lines(tmp_path, made, Lines(lvbench_records(setting))))
     found = compared(*runs, tmp=tmp_path)
     expected = {
         ("A", "B"): (-1.03, -2.04, 0.00, 24, 40, 0.0458),
@@ -179,17 +179,15 @@ def test_three_runs_are_corrected_for_three_pairs(tmp_path: Path) -> None:
 def test_other_frames_and_other_prompts_show_in_the_records(tmp_path: Path) -> None:
     a = Made(LVBench(), settings(256), "videoxl2", 0.2, 1)
     b = Made(LVBench(), settings(256, sparse=True), "videoxl2", 0.2, 2)
-    asked = [replace(r, prompt_sha256="1" * 64) for r in simulate(a, SHAPE)]
-    said = [replace(r, prompt_sha256=("1" if i % 3 else "2") * 64) for i, r in enumerate(simulate(b, SHAPE))]
+    asked, said = simulate(a, SHAPE), simulate(b, SHAPE)
+    for i, (first, second) in enumerate(zip(asked.records, said.records, strict=True)):
+        first.prompt_sha256, second.prompt_sha256 = "1" * 64, ("1" if i % 3 else "2") * 64
     for run in (asked, said):
-        for record in run:
-            assert record.sampling is not None
-            size = 7 if run is said and record.video == "video_003" else 5
-            record.sampling = {**record.sampling, "file": {"size": size}}
-    for record in said[:6]:
-        assert record.sampling is not None
-        record.sampling = {**record.sampling, "indices": [i + 1 for i in record.sampling["indices"]]}
-    notes = compare_runs([write_records(tmp_path, a, asked), write_records(tmp_path, b, said)]).notes
+        for prefill in run.prefills.values():
+            prefill.file = {"bytes": 7 if run is said and prefill.video == "video_003" else 5}
+    plan = said.prefills["p-video_000"].plan
+    plan["indices"] = [i + 1 for i in plan["indices"]]
+    notes = compare_runs([write_lines(tmp_path, a, asked), write_lines(tmp_path, b, said)]).notes
     assert "A and B: the prompt differs on 80 of 240 questions" in notes
     assert "A and B: the frames differ on 1 of 40 videos" in notes
     assert "A and B: the video file differs on 1 of 40 videos" in notes
@@ -216,8 +214,9 @@ def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "different benchmarks: LVBench (test) and MLVU (dev)" in mistake(a, other, capsys=capsys)
     assert "LVBench (test) and its miniature" in mistake(a, mini, capsys=capsys)
     made = Made(LVBench(), settings(256), "videoxl2", 0.2, 2)
-    renamed = [replace(r, question=f"x-{r.question}", unit=f"x-{r.unit}") for r in simulate(made, SHAPE)]
-    assert "no question in common" in mistake(a, write_records(tmp_path, made, renamed), capsys=capsys)
+    lines = simulate(made, SHAPE)
+    renamed = Lines([replace(r, question=f"x-{r.question}", unit=f"x-{r.unit}") for r in lines.records], lines.prefills)
+    assert "no question in common" in mistake(a, write_lines(tmp_path, made, renamed), capsys=capsys)
     (other / "records.jsonl").write_text("")
     (other / "summary.json").unlink()
     assert "has no answers yet" in mistake(a, other, capsys=capsys)

@@ -22,8 +22,8 @@ from evalkit.dry_run.forecast import UNKNOWN_FPS, Lengths, VideoForecast, foreca
 from evalkit.errors import DataError
 from evalkit.model import QuestionEstimate
 from evalkit.models.videoxl2 import mini
-from evalkit.runs import read_records
-from evalkit.types import Record
+from evalkit.runs import StoredRun, read_run
+from evalkit.types import VideoQuestions
 from tests.helpers import CONF, ROOT, only_run, run_command, run_here, toy_arguments
 from tests.toy import write_toy
 
@@ -52,46 +52,56 @@ def planned(arguments: list[str]) -> job.Plan:
     return job.plan(compose([*arguments, "dry_run=true"], [CONFIGS, CONF]), model)
 
 
+def everything(plan: job.Plan) -> list[VideoQuestions]:
+    return plan.task.read(plan.source.open(plan.task))
+
+
 def video_by_video(plan: job.Plan) -> list[VideoForecast]:
-    plan.source.open(plan.task)
-    items = job.limited(plan.task.items(), plan.config.limit)
+    items = job.limited(everything(plan), plan.config.limit)
     lengths, estimator = Lengths([item.video for item in items], seconds=30), plan.model.estimator()
     return [forecast_video(plan, estimator, lengths, item) for item in items]
 
 
-def ran(arguments: list[str], results: Path) -> dict[str, Record]:
+def show(arguments: list[str]) -> int:
+    dry_run_text.show(forecast(planned(arguments)).plain())
+    return job.OK
+
+
+def ran(arguments: list[str], results: Path) -> StoredRun:
     assert run_here([*arguments, f"results={results}"]) == job.OK
-    return {record.question: record for record in read_records(only_run(results))}
+    return read_run(only_run(results))
 
 
-def same(said: VideoForecast, records: dict[str, Record]) -> None:
+def same(said: VideoForecast, run: StoredRun) -> None:
     assert said.estimate is not None and said.exact and said.known
+    records = {record.question: record for record in run.records}
     for question, q in zip(said.item.questions, said.estimate.questions, strict=True):
         record = records[question.id]
         assert isinstance(q, QuestionEstimate)
-        assert said.frames == record.frames
-        assert said.estimate.visual_tokens == record.tokens["visual"]
-        assert said.estimate.context_tokens == record.tokens["context"]
+        prefill = run.prefills[record.prefill or ""]
+        assert said.frames == prefill.frames
+        assert said.estimate.visual_tokens == prefill.tokens["visual"]
+        assert said.estimate.context_tokens == prefill.tokens["context"]
         assert q.prompt_tokens == record.tokens["prompt"]
-        assert {"dense": said.estimate.kv_bytes, "used": q.kv_bytes_used} == record.kv_bytes
-        assert said.estimate.attention_density == record.attention_density
+        assert (said.estimate.kv_bytes, q.kv_bytes_used) == (prefill.kv_bytes, record.kv_bytes_used)
+        assert said.estimate.attention_density == prefill.attention_density
         assert said.estimate.vision_flops is not None and said.estimate.prefill_flops is not None
-        prefill = said.estimate.vision_flops + said.estimate.prefill_flops
-        assert {"prefill": prefill, "question": q.flops} == record.flops
+        assert (said.estimate.vision_flops + said.estimate.prefill_flops, q.flops) == (prefill.flops, record.flops)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_what_is_foretold_is_what_the_records_say(name: str, tmp_path: Path) -> None:
     arguments = [*MINI, *SMALL, *SETTINGS[name]]
     before = video_by_video(planned(arguments))
-    records = ran(arguments, tmp_path)
-    assert sum(len(said.item.questions) for said in before) == len(records) == 7
+    run = ran(arguments, tmp_path)
+    assert sum(len(said.item.questions) for said in before) == len(run.records) == 7
     for said in before:
-        same(said, records)
+        same(said, run)
     if name.startswith("bilevel"):
-        assert all(record.kv_bytes["used"] < record.kv_bytes["dense"] for record in records.values())
+        dense = {prefill.id: prefill.kv_bytes or 0 for prefill in run.prefills.values()}
+        assert all((record.kv_bytes_used or 0) < dense[record.prefill or ""] for record in run.records)
     if name == "chunked":
-        assert all((record.attention_density or 1) < 1 for record in records.values())
+        assert all((prefill.attention_density or 1) < 1 for prefill in run.prefills.values())
 
 
 OTHERS = {
@@ -105,10 +115,10 @@ OTHERS = {
 def test_whatever_the_video_is(task: str, tmp_path: Path) -> None:
     named = [f"task={task}", *MINI[1:], *SMALL, "limit=12", *OTHERS[task]]
     before = video_by_video(planned(named))
-    records = ran(named, tmp_path)
+    run = ran(named, tmp_path)
     assert len(before) > 1
     for said in before:
-        same(said, records)
+        same(said, run)
     videos = [said.item.video for said in before]
     if task == "mvbench":
         assert any(video.path.is_dir() for video in videos) and any(video.start_s for video in videos)
@@ -118,8 +128,7 @@ def test_whatever_the_video_is(task: str, tmp_path: Path) -> None:
 
 def test_a_selection_file_is_read_for_each_question(tmp_path: Path) -> None:
     plan = planned([*MINI, *SMALL])
-    plan.source.open(plan.task)
-    questions = [(item, q) for item in job.limited(plan.task.items(), 7) for q in item.questions]
+    questions = [(item, q) for item in job.limited(everything(plan), 7) for q in item.questions]
     rows = [
         {"key": f"{item.video.path.name}_{q.text}", "config": [1, 1, 8, False], "units": list(range(i % 4))}
         for i, (item, q) in enumerate(questions[:-1])
@@ -129,15 +138,17 @@ def test_a_selection_file_is_read_for_each_question(tmp_path: Path) -> None:
     relevance = "model.bilevel_decode.relevance"
     arguments = [*MINI, *SMALL, "min_coverage=0", f"{relevance}.method=file", f"{relevance}.file={file}"]
     before = video_by_video(planned(arguments))
-    records = ran(arguments, tmp_path / "results")
+    run = ran(arguments, tmp_path / "results")
+    records = {record.question: record for record in run.records}
     used = set()
     for said in before:
         assert said.estimate is not None
         for question, q in zip(said.item.questions, said.estimate.questions, strict=True):
             record = records[question.id]
             if isinstance(q, QuestionEstimate):
-                assert {"dense": said.estimate.kv_bytes, "used": q.kv_bytes_used} == record.kv_bytes
-                used.add(record.kv_bytes["used"])
+                dense = run.prefills[record.prefill or ""].kv_bytes
+                assert (said.estimate.kv_bytes, q.kv_bytes_used) == (dense, record.kv_bytes_used)
+                used.add(record.kv_bytes_used)
             else:
                 assert record.error == {"kind": q.kind, "message": str(q)} and q.kind == "no_selection"
     assert len(used) > 1
@@ -163,14 +174,14 @@ def test_totals_are_sums_over_the_clips(tmp_path: Path) -> None:
 
 def test_nothing_is_left_behind_and_no_lock_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, results = write_toy(tmp_path / "data"), tmp_path / "results"
-    assert run_here(toy_arguments(data, results, "dry_run=true")) == job.OK
+    assert show(toy_arguments(data, results)) == job.OK
     assert not results.exists()
     assert run_here(toy_arguments(data, results, "limit=5")) == job.OK
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
     records = only_run(results) / "records.jsonl"
     with FileLock(str(only_run(results) / ".lock")):
         capsys.readouterr()
-        assert run_here(toy_arguments(data, results, "dry_run=true")) == job.OK
+        assert show(toy_arguments(data, results)) == job.OK
     assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
     assert "5 questions; the rest is counted" in capsys.readouterr().out
 
@@ -194,9 +205,8 @@ def test_a_model_that_says_nothing_of_its_cost(tmp_path: Path, capsys: pytest.Ca
 
 def test_videos_that_are_not_there_count_as_long_as_annotated(tmp_path: Path) -> None:
     plan = planned([*MINI, f"results={tmp_path}"])
-    plan.source.open(plan.task)
     copy = tmp_path / "copy"
-    shutil.copytree(plan.task.root, copy)
+    shutil.copytree(plan.source.open(plan.task).root, copy)
     whole = forecast(plan)
     videos = sorted((copy / "video").rglob("*.mp4"))
     for video in videos[:3]:
@@ -208,7 +218,7 @@ def test_videos_that_are_not_there_count_as_long_as_annotated(tmp_path: Path) ->
     told = forecast(planned([*local, "task.allow_missing=true"]))
     assert (told.videos, told.missing, told.known) == (whole.videos, 3, whole.videos - 4)
     name = f"{videos[3].parent.name}/{videos[3].name}"
-    broken = [item for item in plan.task.items() if item.video.path.as_posix().endswith(name)]
+    broken = [item for item in everything(plan) if item.video.path.as_posix().endswith(name)]
     assert told.failing == sum(len(item.questions) for item in broken) > 0 and "is a web page" in str(told.failure)
     assert told.exact == told.known
     # Rates of the missing ones are guessed, lengths annotated: as many frames, unless the video is very short.

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.errors import RunError
+from evalkit.flat import flatten
 from evalkit.report.board import build
 from evalkit.report.entries import collect, read_entry
-from evalkit.report.naming import flatten, labels, varying
+from evalkit.report.naming import labels, varying
 from evalkit.report.ranks import ranks
 from evalkit.tasks.lvbench import LVBench
 from evalkit.tasks.mlvu import MLVU
@@ -72,7 +73,7 @@ def test_a_missing_question_lowers_the_coverage_of_a_summary_made_again(tmp_path
     assert entry.scores.coverage == pytest.approx(180 / 1549)  # a complete LVBench has 1,549 questions
 
 
-def test_a_run_at_work_and_a_damaged_one_are_left_out_by_name(tmp_path: Path) -> None:
+def test_a_run_at_work_is_left_out_by_name_and_a_damaged_line_by_its_number(tmp_path: Path) -> None:
     write_run(tmp_path, made(), OF_LVBENCH)
     busy = write_run(tmp_path, made(frames=256), OF_LVBENCH)
     damaged = write_run(tmp_path, made(frames=512), OF_LVBENCH)
@@ -82,9 +83,11 @@ def test_a_run_at_work_and_a_damaged_one_are_left_out_by_name(tmp_path: Path) ->
     (damaged / "summary.json").unlink()
     with FileLock(str(busy / ".lock")):
         found = collect(tmp_path)
-    assert len(found.entries) == 1
-    reasons = "\n".join(found.left_out)
-    assert f"{busy}: a process is working on it" in reasons and f"{damaged}/records.jsonl, line 2" in reasons
+    assert len(found.entries) == 2
+    (reason,) = found.left_out
+    assert f"{busy}: a process is working on it" in reason
+    entry = next(e for e in found.entries if e.path == damaged)
+    assert any(f"{damaged}/records.jsonl, line 2 is not a record" in remark for remark in entry.remarks)
 
 
 def test_no_runs_is_an_error_that_says_where_and_what(tmp_path: Path) -> None:

@@ -12,23 +12,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from evalkit.model import FrameSpan
 from evalkit.report.command import main
 from evalkit.report.questions import gist, mark, shown
 from evalkit.report.samples import script_json
 from evalkit.report.thumbnails import HEIGHT, Strips
 from evalkit.report.timeline import WIDTH, picked, stretches, timeline
+from evalkit.sources import Mini
 from evalkit.tasks.lvbench import LVBench
-from evalkit.types import Record, Video
+from evalkit.types import Prefill, Record, Video
 from evalkit.video.scenes import PALETTE, Scene, film, nearest_colour
 from evalkit.video.write import write_video
 
 from .conftest import Pages
-from .made import SMALL, Made, settings, simulate, write_records, write_run
+from .made import SMALL, Lines, Made, settings, simulate, write_lines, write_run
 
 
 @pytest.fixture
-def record() -> Record:
-    return simulate(Made(LVBench(), settings(512, compression=4), "videoxl2", 0.2, 1), SMALL["lvbench"])[0]
+def lines() -> Lines:
+    return simulate(Made(LVBench(), settings(512, compression=4), "videoxl2", 0.2, 1), SMALL["lvbench"])
+
+
+@pytest.fixture
+def record(lines: Lines) -> Record:
+    return lines.records[0]
 
 
 def test_marks(record: Record) -> None:
@@ -73,22 +80,25 @@ def test_thumbnails_are_picked_evenly(count: int, number: int) -> None:
     assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
 
 
-def test_dense_chunks_lie_where_their_frames_are(record: Record) -> None:
-    """Against the slow way: each frame's own place, chunk by chunk of 4 groups of 4 frames."""
-    assert record.sampling is not None and record.dense_chunks is not None
-    found = stretches(record)
-    length = record.sampling["frame_count"] / record.sampling["native_fps"]
+def test_spans_lie_where_their_frames_are(lines: Lines) -> None:
+    """Against the slow way: each frame's own place, chunk by chunk of 16 frames."""
+    prefill, dense = lines.prefills["p-video_000"], {0, 2, 3, 30}
+    spans = [FrameSpan(16 * i, 16 * i + 15, "dense" if i in dense else "pooled", f"chunk {i}") for i in range(32)]
+    found = stretches(prefill, spans)
+    assert [s.kind for s in found] == ["dense", "pooled", "dense", "pooled", "dense", "pooled"]
+    assert found[2].title.startswith("chunk 2 to chunk 3, ") and found[2].title.endswith(": dense")
+    length = prefill.plan["frame_count"] / prefill.plan["native_fps"]
     assert sum(s.width for s in found) == pytest.approx(WIDTH, abs=1)
-    for position, time_s in enumerate(record.sampling["times_s"]):
+    for position, time_s in enumerate(prefill.plan["times_s"]):
         x = (time_s + 0.01) / length * WIDTH
         (under,) = [s for s in found if s.x <= x + 0.05 and x - 0.05 < s.x + s.width][-1:]
-        assert under.dense == (position // 16 in record.dense_chunks), f"frame {position}"
+        assert (under.kind == "dense") == (position // 16 in dense), f"frame {position}"
 
 
-def test_what_is_not_known_is_not_drawn(record: Record) -> None:
-    assert stretches(replace(record, chunk_frames=None)) == []  # as of earlier versions
-    assert stretches(replace(record, dense_chunks=None)) == []
-    assert timeline(replace(record, sampling=None)) is None
+def test_what_is_not_known_is_not_drawn(lines: Lines) -> None:
+    prefill = lines.prefills["p-video_000"]
+    assert stretches(prefill, ()) == [] == stretches(None, [FrameSpan(0, 1, "dense", "chunk 0")])
+    assert timeline(replace(prefill, plan={})) is None and timeline(None) is None
 
 
 def test_thumbnails_show_the_frames_the_model_saw(tmp_path: Path) -> None:
@@ -121,21 +131,19 @@ def test_a_damaged_video_costs_its_thumbnails_only(tmp_path: Path) -> None:
 def test_a_run_finds_its_videos_again(tmp_path: Path) -> None:
     """A run on the miniature of LVBench: real videos, of which one has gone meanwhile."""
     task = LVBench()
-    task.miniature = True
-    task.root = tmp_path / "data"
-    task.root.mkdir()
-    task.make_miniature(task.root)
-    items = list(task.items())
+    data = Mini(str(tmp_path / "data")).open(task)
+    items = task.read(data)
     made = Made(task, settings(16), "videoxl2", 0.2, 1, source="mini")
-    pattern = simulate(made, SMALL["lvbench"])
-    sampling = {"rule": "uniform", "indices": [0, 4, 8, 12], "times_s": [0.0, 0.4, 0.8, 1.2], "native_fps": 10.0,
-                "frame_count": 20}  # fmt: skip
+    pattern = simulate(made, SMALL["lvbench"]).records
+    plan = {"rule": "uniform", "indices": [0, 4, 8, 12], "times_s": [0.0, 0.4, 0.8, 1.2], "native_fps": 10.0,
+            "frame_count": 20}  # fmt: skip
     asked = [(item.video.id, q.id) for item in items for q in item.questions]
     records = [
-        replace(pattern[i], video=video, cluster=video, question=id, unit=id, sampling=sampling)
+        replace(pattern[i], video=video, cluster=video, question=id, unit=id, prefill=f"p-{video}")
         for i, (video, id) in enumerate(asked)
     ]
-    run = write_records(tmp_path / "results", made, records, task.root)
+    prefills = {f"p-{item.video.id}": Prefill(f"p-{item.video.id}", item.video.id, plan) for item in items}
+    run = write_lines(tmp_path / "results", made, Lines(records, prefills), data.root)
     gone = items[0].video
     gone.path.unlink()
     assert main([str(tmp_path / "results"), "--thumbnails", "4"]) == 0
@@ -154,7 +162,8 @@ def test_pages_say_what_was_asked_read_and_spent(pages: Pages) -> None:
         text = page.read_text(encoding="utf-8")
         for answer in (a for a in answers if page.name.startswith(a["video"] + "-")):
             assert answer["question"] in text and f"by {answer['rule']}" in text
-            assert f"dense: chunks {', '.join(map(str, answer['dense_chunks']))}" in text
+            assert f"{len(answer['details']['dense_chunks'])} of 32 chunks dense" in text
+            assert text.count('class="dense"') >= 2 and 'class="pooled"' in text
 
 
 def test_a_failed_question_says_why(tmp_path: Path) -> None:

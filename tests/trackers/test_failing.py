@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from evalkit import runs
 from evalkit.errors import RunError
+from evalkit.runs import files
 from evalkit.trackers import csv as csv_module
 from evalkit.trackers import settings as settings_module
 from evalkit.trackers.base import Tracker, Trackers
@@ -51,14 +51,14 @@ class Broken(Tracker):
         if moment == self.moment:
             raise ConnectionError(f"no answer at {moment}\nand a second line")
 
-    def start(self, about) -> None:
+    def start(self, info) -> None:
         self._may("start")
 
     def record(self, record) -> None:
         self.seen += 1
         self._may("record")
 
-    def finish(self, outcome) -> None:
+    def finish(self, result) -> None:
         self._may("finish")
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ class FullDisk:
 
     def __init__(self, *names: str) -> None:
         self.names = set(names)
-        self.write = runs.write_atomically
+        self.write = files.write_atomically
 
     def __call__(self, path: Path, text: str) -> None:
         if path.name in self.names:
@@ -115,6 +115,7 @@ def test_a_full_disk_costs_a_table_and_the_named_command_makes_it(
 ) -> None:
     with monkeypatch.context() as full:
         full.setattr(csv_module, "write_atomically", FullDisk(name))
+        full.setattr("evalkit.runs.results.write_atomically", FullDisk(name))
         assert run_here(toy_arguments(data, tmp_path)) == 0
     said = capsys.readouterr().err
     assert "No space left on device" in said and "The records are complete" in said
@@ -136,7 +137,7 @@ def test_a_full_disk_at_the_end_leaves_the_records_in_the_order_they_came(
     lines = records.read_text(encoding="utf-8").splitlines(keepends=True)
     records.write_text("".join([lines[1], lines[0], *lines[2:]]), encoding="utf-8")
     with monkeypatch.context() as full:
-        full.setattr(runs, "write_atomically", FullDisk("records.jsonl"))
+        full.setattr("evalkit.runs.folder.write_atomically", FullDisk("records.jsonl"))
         assert run_here(toy_arguments(data, tmp_path)) == 0
     said = capsys.readouterr().err
     assert "the order of records.jsonl could not be written" in said
@@ -147,9 +148,9 @@ def test_a_full_disk_at_the_end_leaves_the_records_in_the_order_they_came(
 
 
 def test_a_submission_that_cannot_be_written_is_one_warning(data, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("evalkit.task.Task.submission", lambda self, records: {"answers.json": "[]"})
+    monkeypatch.setattr("evalkit.task.Task.submission", lambda self, records, items: {"answers.json": "[]"})
     with monkeypatch.context() as full:
-        full.setattr("evalkit.job.write_atomically", FullDisk("answers.json"))
+        full.setattr("evalkit.runs.results.write_atomically", FullDisk("answers.json"))
         assert run_here(toy_arguments(data, tmp_path)) == 0
     assert "warning: answers.json could not be written" in capsys.readouterr().err
     assert run_here(toy_arguments(data, tmp_path)) == 0
@@ -157,6 +158,6 @@ def test_a_submission_that_cannot_be_written_is_one_warning(data, tmp_path, monk
 
 
 def test_a_manifest_that_cannot_be_written_is_one_message(data, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("evalkit.manifest.write_atomically", FullDisk("manifest.json"))
+    monkeypatch.setattr("evalkit.runs.manifest.write_atomically", FullDisk("manifest.json"))
     with pytest.raises(RunError, match=r"results cannot be written .*No space left.*Make room"):
         run_here(toy_arguments(data, tmp_path))
