@@ -217,7 +217,8 @@ class RunFolder:
     def settle(self, order: Iterable[str]) -> list[Record]:
         """Put the records into the task's order, one for each question, so that the files do not depend on which worker
         answered first, and drop prefills that no record names. Records of questions that are no longer asked (another
-        limit) stay, at the end. Returns the records of `order`."""
+        limit) stay, at the end. Returns the records of `order`. Raises OSError where the disk is full: every line was
+        written before."""
         order = list(order)
         known = [self.records[q] for q in order if q in self.records]
         wanted = set(order)
@@ -226,7 +227,6 @@ class RunFolder:
         self.passes = sorted((p for p in self.passes if p.id in place), key=lambda prefill: place[prefill.id])
         if not self.path.is_dir():
             raise self.rescued()
-        with writing(self.path):
-            self._prefills.replace("".join(map(to_line, self.passes)))
-            self._records.replace("".join(map(to_line, known + rest)))
+        self._prefills.replace("".join(map(to_line, self.passes)))
+        self._records.replace("".join(map(to_line, known + rest)))
         return known

@@ -7,8 +7,7 @@ import csv
 import io
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +41,28 @@ def write_scores(path: Path, summary: Mapping[str, Any]) -> None:
 
 
 def rebuild_tables(results: Path) -> None:
-    """`<results>/scores.csv`: one tidy row a run, metric and slice; `<results>/efficiency.csv`: one row a run."""
+    """`<results>/scores.csv`: one tidy row a run, metric and slice; `<results>/efficiency.csv`: one row a run. Also the
+    scores.csv of runs that have none."""
     with FileLock(str(results / ".tables.lock")):
-        summaries = list(read_summaries(results))
+        summaries = []
+        for path, summary in read_summaries(results):
+            summaries.append(summary)
+            if not (path / "scores.csv").exists():
+                write_scores(path, summary)
         write_atomically(results / "scores.csv", _table([row for s in summaries for row in _score_rows(s)]))
         write_atomically(results / "efficiency.csv", _table([_efficiency_row(s) for s in summaries]))
 
 
-def read_summaries(results: Path) -> Iterable[dict[str, Any]]:
-    """The summaries of all finished runs, in the order of their paths; damaged ones are left out, as `report` says."""
+def read_summaries(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """(folder, summary) of all finished runs, in the order of their paths. Damaged summaries are left out; `report`
+    computes them again or names them."""
     for path in sorted(results.glob(f"*/*/*/{SUMMARY}")):
-        with suppress(ValueError, RecursionError):
+        try:
             summary = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(summary, dict) and {*_NAMES, "scores", "efficiency"} <= set(summary):
-                yield summary
+            _score_rows(summary), _efficiency_row(summary)
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            continue
+        yield path.parent, summary
 
 
 def _names(summary: Mapping[str, Any]) -> dict[str, Any]:

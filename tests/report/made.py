@@ -123,7 +123,7 @@ def write_lines(folder: Path, made: Made, lines: Lines, root: Path | None = None
         trackers = Trackers([Csv(folder)])
         trackers.start(info)
         scores = task.summarize(records, len(records))
-        results.write(info, run, RunResult(scores, efficiency(records, run.prefills), records), trackers)
+        results.write(info, run, RunResult(scores, efficiency(records, list(lines.prefills.values())), records), trackers)
         assert trackers.failures == []
     return run.path
 

@@ -120,9 +120,13 @@ def test_a_full_disk_costs_a_table_and_the_named_command_makes_it(
     said = capsys.readouterr().err
     assert "No space left on device" in said and "The records are complete" in said
     assert stable(only_run(tmp_path) / "records.jsonl") == stable(only_run(whole) / "records.jsonl")
-    (words,) = re.findall(r"`python (-m evalkit\.report [^`]+)`", said)
-    again = subprocess.run([sys.executable, *shlex.split(words)], capture_output=True, text=True, cwd=ROOT, timeout=120)
-    assert again.returncode == 0, again.stderr
+    if name == "summary.json":
+        assert "the same command, which asks nothing twice, makes it again" in said
+        assert run_here(toy_arguments(data, tmp_path)) == 0
+    else:
+        (words,) = re.findall(r"`python (-m evalkit\.report [^`]+)`", said)
+        again = subprocess.run([sys.executable, *shlex.split(words)], capture_output=True, text=True, cwd=ROOT)
+        assert again.returncode == 0, again.stderr
     assert views(tmp_path) == views(whole)
     assert len((tmp_path / "efficiency.csv").read_text().splitlines()) == 2
     assert json.loads((only_run(tmp_path) / "summary.json").read_text())["scores"]["n"] == 12
