@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,11 +12,25 @@ from typing import Any
 from evalkit.errors import EvalkitError, RunError
 from evalkit.model import Description, ModelSettings
 from evalkit.runs import StoredRun, read_run
-from evalkit.scoring.slices import Mean
+from evalkit.scoring.slices import Mean, Slice, slices_of
 from evalkit.scoring.summary import Scores
 from evalkit.scoring.units import Unit
 from evalkit.task import Task
+from evalkit.text import first_line
 from evalkit.types import FramePlan, Prefill, Record
+
+from .questions import mark, shown
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What the board and the pages of other runs need of a run's records, without their texts. `answers`: by question,
+    its mark, its extracted value and its video. `headline`: the units of the headline metric; None where the run's
+    task cannot be had. `problems`: a message for each damaged line."""
+
+    answers: Mapping[str, tuple[str, str, str]]
+    headline: Slice | None
+    problems: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -66,13 +81,19 @@ class Entry:
         remarks = list(self.summary["remarks"])
         if self.manifest.get("history"):
             remarks.append("continued after its code, weights or questions had changed (resume=force)")
-        if problems := self.stored.problems:
-            remarks.append(f"{len(problems)} damaged lines were left out: {problems[0]}")
+        if problems := self.digest.problems:
+            lines = f"{len(problems)} damaged line{'s' if len(problems) > 1 else ''}"
+            remarks.append(f"{lines} left out: {problems[0]}")
         return [*remarks, self.unranked] if self.unranked else remarks
 
     @property
     def efficiency(self) -> Mapping[str, Any]:
         return dict(self.summary["efficiency"])
+
+    @cached_property
+    def axes(self) -> list[dict[str, Any]]:
+        """`{key, label, unit, section, value}` of each setting that sweeps vary; none for runs of evalkit 0.1."""
+        return list(self.summary.get("axes") or ())
 
     @cached_property
     def scores(self) -> Scores:
@@ -106,6 +127,28 @@ class Entry:
         """Fit to be ranked: nothing was left out on purpose, and enough was answered."""
         return self.limit is None and not self.below_coverage and not self.unranked
 
+    @cached_property
+    def digest(self) -> Digest:
+        """Reads the records, and keeps none of them."""
+        records, names = self.stored.records, dict[str, str]()
+        answers = {
+            record.question: (mark(record), names.setdefault(value := shown(record.extracted), value),
+                              names.setdefault(record.video, record.video))
+            for record in records
+        }  # fmt: skip
+        headline = None
+        if not self.unranked:
+            metric, unit = self.headline_rule()
+            headline = slices_of(records, metric, [metric], (), unit)[0]
+        found = Digest(answers, headline, tuple(self.stored.problems))
+        self.release()
+        return found
+
+    def release(self) -> None:
+        """Forget the records and prefills, which are read again where they are needed again."""
+        for name in ("lines", "prefills"):
+            self.stored.__dict__.pop(name, None)
+
     def records(self) -> list[Record]:
         return self.stored.records
 
@@ -113,19 +156,17 @@ class Entry:
         return self.stored.prefills
 
     def describe(self, record: Record) -> Description:
-        """What only the model knows of an answer, as its settings show it; in the plainest form where they cannot be
-        had here."""
+        """What only the model knows of an answer, as its settings show it; one line for each key where the settings'
+        class is not here, or cannot read what was stored."""
         prefill = self.stored.prefills.get(record.prefill or "")
         if not record.details or prefill is None:
             return Description()
-        known: dict[str, Any] = {
-            "indices": (),
-            "times_s": (),
-            "native_fps": 0.0,
-            "frame_count": 0,
-            "rule": "",
-        } | prefill.plan
-        return self._model_class.describe(record.details, FramePlan(**(known | prefill.plan)))
+        known = {name: prefill.plan.get(name, default) for name, default in _NO_PLAN.items()}
+        plan = FramePlan(**known)
+        try:
+            return self._model_class.describe(record.details, plan)
+        except Exception:  # code of a plug-in, on what an older version of it may have stored
+            return ModelSettings.describe(record.details, plan)
 
     @cached_property
     def _model_class(self) -> type[ModelSettings]:
@@ -139,18 +180,15 @@ class Entry:
 
     def rules(self) -> Task:
         """The benchmark as this run was told to ask it. Raises EvalkitError where the configuration names none."""
-        from evalkit.config import instantiate
-
-        if not self.config.get("task"):
-            raise RunError(f"{self.path} has no config.yaml that names its task. Repeat the run's command.")
-        task = instantiate(self.config["task"], "task", list(self.plugins))
-        assert isinstance(task, Task)
-        return task
+        return task_of(self.stored, self.plugins)
 
     def headline_rule(self) -> tuple[Mean, Unit]:
         """The protocol's headline metric, and the questions it scores together."""
         rules = self.rules().rules
         return rules.metrics[0], rules.unit
+
+
+_NO_PLAN: Mapping[str, Any] = {"indices": (), "times_s": (), "native_fps": 0.0, "frame_count": 0, "rule": ""}
 
 
 @dataclass(frozen=True)
@@ -175,6 +213,8 @@ def collect(results: Path, plugins: tuple[str, ...] = ()) -> Collection:
                 entries.append(entry)
         except EvalkitError as error:
             left_out.append(f"{records.parent}: {error}")
+        except Exception as error:  # a plug-in's code, or files of another shape: one run must not cost the others
+            left_out.append(f"{records.parent}: it cannot be read ({type(error).__name__}: {first_line(error)}).")
     if not entries:
         reasons = "".join(f"\n  {reason}" for reason in left_out)
         raise RunError(
@@ -187,14 +227,42 @@ def collect(results: Path, plugins: tuple[str, ...] = ()) -> Collection:
 def read_entry(path: Path, plugins: tuple[str, ...] = ()) -> Entry | None:
     """One run folder; None where nothing has been answered yet. Raises EvalkitError where its files do not fit."""
     stored = read_run(path)
-    if not stored.is_stale and _is_whole(stored.summary):
-        assert stored.summary is not None
-        return _with_rules(Entry(stored, stored.summary, plugins))
-    from .recompute import summarize_again
+    _check(stored)
+    summary = stored.summary
+    if stored.is_stale or summary is None or not _is_whole(summary):
+        from .recompute import summarize_again
 
-    if not stored.records:
-        return None
-    return _with_rules(Entry(stored, summarize_again(Entry(stored, {}, plugins)), plugins))
+        if not stored.records:
+            if stored.problems:
+                raise RunError(f"no line of it can be read. {stored.problems[0]}")
+            return None
+        summary = summarize_again(stored, task_of(stored, plugins))
+    entry = _with_rules(Entry(stored, summary, plugins))
+    return entry if entry.digest.answers else None
+
+
+def task_of(stored: StoredRun, plugins: tuple[str, ...]) -> Task:
+    """The benchmark as the run was told to ask it. Raises EvalkitError where the configuration names none."""
+    from evalkit.config import instantiate
+
+    if not stored.config.get("task"):
+        raise RunError(f"{stored.path} has no config.yaml that names its task. Repeat the run's command.")
+    task = instantiate(stored.config["task"], "task", list(plugins))
+    if not isinstance(task, Task):
+        raise RunError(f"{stored.path}/config.yaml: task._target_ is no task. Repeat the run's command.")
+    return task
+
+
+def _check(stored: StoredRun) -> None:
+    """Raises RunError where the manifest or the configuration have another shape than a run's."""
+    places = [("manifest.json", "identity", stored.manifest), ("manifest.json", "data", stored.manifest)]
+    places += [("manifest.json", key, stored.identity) for key in ("task", "model", "decoding", "video")]
+    places += [("config.yaml", key, stored.config) for key in ("task", "model")]
+    for file, key, values in places:
+        if not isinstance(values.get(key) or {}, Mapping):
+            raise RunError(
+                f"{stored.path / file}: {key} is {values[key]!r:.60}, not an object. Repeat the run's command."
+            )
 
 
 def _with_rules(entry: Entry) -> Entry:
@@ -206,10 +274,22 @@ def _with_rules(entry: Entry) -> Entry:
         return replace(entry, unranked=f"not ranked: {error}")
 
 
-def _is_whole(summary: Mapping[str, Any] | None) -> bool:
-    """Whether a summary has all that the pages read of it."""
+def _is_whole(summary: Mapping[str, Any]) -> bool:
+    """Whether a summary has all that the pages read of it, each of its kind."""
     try:
-        Scores.from_dict((summary or {})["scores"])
-    except (ValueError, KeyError, TypeError):
+        scores = Scores.from_dict(summary["scores"])
+        numbers = [scores.n, scores.n_expected, scores.n_failed, scores.n_invalid, scores.coverage]
+        for row in (scores.headline, *scores.rows):
+            numbers += [value for value in (row.value, row.low, row.high, row.answered) if value is not None]
+        numbers += [value for value in summary["efficiency"].values() if value is not None]
+        numbers += [axis["value"] for axis in summary.get("axes") or () if axis["value"] is not None]
+        texts = [summary[name] for name in ("task", "benchmark", "split", "protocol", "model")]
+        texts += [row.metric + row.group + row.label for row in (scores.headline, *scores.rows)]
+        texts += [axis[name] for axis in summary.get("axes") or () for name in ("key", "label", "unit", "section")]
+        return (
+            all(isinstance(text, str) for text in [*texts, *summary["remarks"]])
+            and isinstance(summary["remarks"], list)
+            and all(math.isfinite(number) for number in numbers)
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return False
-    return {"task", "benchmark", "split", "protocol", "model", "remarks", "efficiency"} <= set(summary or ())

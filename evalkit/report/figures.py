@@ -18,8 +18,8 @@ _UNITS = {"bytes": numbers.size, "seconds": numbers.seconds, "count": numbers.co
 
 @dataclass(frozen=True)
 class Point:
-    """A run: its letter, where it stands, its interval, and the words a pointer over it shows. Points of one `series`
-    are joined by a line: the same model, with nothing changed but what is on the horizontal axis."""
+    """A run: its letter, its place, its interval, and the words that a pointer over it shows. `series`: the lines that
+    it is a point of."""
 
     letter: str
     x: float
@@ -27,7 +27,7 @@ class Point:
     low: float | None
     high: float | None
     title: str
-    series: str = ""
+    series: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,18 @@ def scatter(
     y_label: str,
     front: bool = False,
 ) -> Figure:
-    """Score against one quantity, on a logarithmic axis. `front` draws the Pareto front, else series are joined."""
+    """Score against one quantity, on a logarithmic axis unless it can be 0. `front` draws the Pareto front, else series
+    are joined."""
     left, right, top, bottom = _PLOT
-    x = logarithmic([p.x for p in points], left, right)
+    scale = logarithmic if min(p.x for p in points) > 0 else linear
+    x = scale([p.x for p in points], left, right)
     ends = [end for p in points for end in (p.y, p.low, p.high) if end is not None]
     y = linear(ends, bottom, top)
     best = pareto(points) if front else []
     spots = [(x(p.x), y(p.y)) for p in points]
     labels = _label_places(spots)
     values: dict[str, object] = {
-        "x": x, "y": y, "plot": _PLOT, "x_label": x_label, "y_label": y_label, "tick": _UNITS[unit],
+        "x": x, "y": y, "plot": _PLOT, "x_label": x_label, "y_label": y_label, "tick": _UNITS.get(unit, numbers.count),
         "front": _steps([(x(p.x), y(p.y)) for p in best], right),
         "lines": [] if front else _series(points, spots),
         "marks": [
@@ -109,8 +111,9 @@ def _steps(spots: Sequence[tuple[float, float]], right: float) -> str:
 def _series(points: Sequence[Point], spots: Sequence[tuple[float, float]]) -> list[str]:
     series: dict[str, list[tuple[float, float]]] = {}
     for point, spot in zip(points, spots, strict=True):
-        series.setdefault(point.series, []).append(spot)
-    return [" ".join(f"{x},{y}" for x, y in sorted(line)) for line in series.values() if len(line) > 1]
+        for line in point.series:
+            series.setdefault(line, []).append(spot)
+    return [" ".join(f"{x},{y}" for x, y in sorted(places)) for places in series.values() if len(places) > 1]
 
 
 def _label_places(spots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

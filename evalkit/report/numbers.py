@@ -1,11 +1,12 @@
-"""Numbers as people read them."""
+"""Numbers for a reader; a dash where there is none."""
 
 from __future__ import annotations
 
 import math
 
+from evalkit import text
+
 DASH = "–"
-_BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def score(value: float | None) -> str:
@@ -33,11 +34,7 @@ def seconds(value: float | None) -> str:
 
 
 def size(value: float | None) -> str:
-    if value is None:
-        return DASH
-    power = min(int(math.log(value, 1024)) if value >= 1 else 0, len(_BYTES) - 1)
-    scaled = value / 1024**power
-    return f"{scaled:.0f} {_BYTES[power]}" if scaled >= 100 or power == 0 else f"{scaled:.1f} {_BYTES[power]}"
+    return DASH if value is None else text.size(value)
 
 
 def flops(value: float | None) -> str:

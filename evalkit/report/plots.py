@@ -1,12 +1,14 @@
-"""Which figures a board has: for each column what accuracy costs, how it moves with frames and compression, its
+"""Which figures a board has: for each column the score against what it costs and against each setting that varies, its
 slices, and the needle grid where there is one. Runs that were limited on purpose are not drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from evalkit.scoring.summary import Metric
+from evalkit.text import natural_key
 from evalkit.types import Record
 
 from . import numbers
@@ -34,85 +36,104 @@ class ColumnFigures:
 
 
 @dataclass(frozen=True)
-class _Axis:
-    """A quantity on the horizontal axis. `setting` ends the keys of the settings that it shows, for joining points."""
+class _Quantity:
+    """What stands on the horizontal axis of a figure. `key` and `section`: the setting that it is, and the mechanism
+    that the setting belongs to (see `evalkit.model.Axis`); empty for what was measured, which gets a Pareto front."""
 
     name: str
     title: str
     label: str
     unit: str
     value: Callable[[Cell], float | None]
-    note: str
-    front: bool = False
-    setting: str = ""
+    key: str = ""
+    section: str = ""
 
 
-def compression(cell: Cell) -> float | None:
-    """The compression ratio the model was set to; 1 where it has such a setting and it is off."""
-    found = [value for key, value in cell.row.settings.items() if key.rpartition(".")[2] == "compression"]
-    return None if not found else float(found[0] or 1)
+def _measured(name: str) -> Callable[[Cell], float | None]:
+    return lambda cell: cell.entry.efficiency.get(name)
 
 
-def _measured(key: str) -> Callable[[Cell], float | None]:
-    return lambda cell: cell.entry.efficiency.get(key)
+def _set_to(key: str) -> Callable[[Cell], float | None]:
+    return lambda cell: next((axis["value"] for axis in cell.entry.axes if axis["key"] == key), None)
 
 
 _FRONT = "The line is the Pareto front of the scores as measured; whiskers are 95% intervals."
 _JOINED = "Joined points differ in nothing else; whiskers are 95% intervals."
-_AXES = (
-    _Axis(
-        "kv", "Score against KV cache", "KV cache used for a question", "bytes", _measured("kv_bytes_used"), _FRONT,
-        front=True,
+_COSTS = (
+    _Quantity("kv", "Score against KV cache", "KV cache used for a question", "bytes", _measured("kv_bytes_used")),
+    _Quantity(
+        "ttft",
+        "Score against time to first token",
+        "time to first token, first question of a video",
+        "seconds",
+        _measured("ttft_first_s"),
     ),
-    _Axis(
-        "ttft", "Score against time to first token", "time to first token, first question of a video", "seconds",
-        _measured("ttft_first_s"), _FRONT, front=True,
-    ),
-    _Axis(
-        "frames", "Score against frames", "frames of a video, mean", "count", _measured("frames"), _JOINED,
-        setting="frames.max",
-    ),
-    _Axis(
-        "compression", "Score against compression", "compression ratio", "ratio", compression, _JOINED,
-        setting="compression",
-    ),
-)  # fmt: skip
+)
 
 
 def column_figures(board: Board, column: Column) -> ColumnFigures:
     cells = [c for c in board.of(column) if c.entry.scores.headline.value is not None and c.entry.limit is None]
-    cost = [figure for axis in _AXES if (figure := _against(axis, column, cells))]
+    quantities = [*_COSTS, *_settings(cells)]
+    cost = [figure for quantity in quantities if (figure := _against(quantity, column, cells))]
     return ColumnFigures(cost, _slices(column, cells), _needles(column, cells))
 
 
-def _against(axis: _Axis, column: Column, cells: Sequence[Cell]) -> Figure | None:
+def _settings(cells: Sequence[Cell]) -> list[_Quantity]:
+    """The settings that models declare as axes, each once."""
+    axes = {axis["key"]: axis for cell in cells for axis in cell.entry.axes}
+    return [
+        _Quantity(
+            _file(key),
+            f"Score against {axis['label']}",
+            axis["label"],
+            axis["unit"],
+            _set_to(key),
+            key,
+            axis["section"],
+        )
+        for key, axis in axes.items()
+    ]
+
+
+def _against(quantity: _Quantity, column: Column, cells: Sequence[Cell]) -> Figure | None:
     """None unless at least two runs differ in this quantity."""
-    values = [(cell, value) for cell in cells if (value := axis.value(cell))]
+    values = [(cell, value) for cell in cells if (value := quantity.value(cell)) is not None]
     if len({value for _, value in values}) < 2:
         return None
-    points = [_point(axis, cell, value) for cell, value in values]
-    note = axis.note
-    if axis.front:
-        note = f"{note} On it: {', '.join(point.letter for point in pareto(points))}."
-    title = f"{axis.title}, {_where(column)}"
-    return scatter(f"{column.id}-{axis.name}", title, note, points, axis.label, axis.unit, column.metric, axis.front)
+    series = _series(quantity, [cell for cell, _ in values])
+    points = [_point(cell, value, own) for (cell, value), own in zip(values, series, strict=True)]
+    front = not quantity.key
+    note = f"{_FRONT} On it: {', '.join(point.letter for point in pareto(points))}." if front else _JOINED
+    title = f"{quantity.title}, {_where(column)}"
+    name = f"{column.id}-{quantity.name}"
+    return scatter(name, title, note, points, quantity.label, quantity.unit, column.metric, front)
 
 
-def _point(axis: _Axis, cell: Cell, value: float) -> Point:
+def _point(cell: Cell, value: float, series: tuple[str, ...]) -> Point:
     headline = cell.entry.scores.headline
     assert headline.value is not None
-    return Point(
-        cell.row.letter, value, headline.value, headline.low, headline.high, _told(cell, headline), _series(axis, cell)
-    )
+    words = _told(cell, headline)
+    return Point(cell.row.letter, value, headline.value, headline.low, headline.high, words, series)
 
 
-def _series(axis: _Axis, cell: Cell) -> str:
-    """What two points have in common that differ in nothing but what is on the axis."""
-    others = {k: v for k, v in cell.row.settings.items() if not (axis.setting and k.endswith(axis.setting))}
-    if axis.setting == "compression":  # at ratio 1 the mechanism is off, and has no other settings
-        sections = {k.rpartition(".")[0] for k in cell.row.settings if k.endswith(".compression")}
-        others = {k: v for k, v in others.items() if not any(k.startswith(f"{section}.") for section in sections)}
-    return repr(sorted(others.items(), key=repr))
+def _series(quantity: _Quantity, cells: Sequence[Cell]) -> list[tuple[str, ...]]:
+    """For each run the lines that it is a point of: runs of a line differ in nothing but the quantity. A run whose
+    mechanism is off has none of its other settings, and is a point of every line that it fits otherwise."""
+    inside = f"{quantity.section}."
+    switch = f"{inside}enabled"
+    keys = []
+    for cell in cells:
+        settings = {k: v for k, v in cell.row.settings.items() if k not in (quantity.key, switch)}
+        others = {k: v for k, v in settings.items() if not (quantity.section and k.startswith(inside))}
+        keys.append(
+            (_text(others), _text(settings), bool(quantity.section) and not cell.row.settings.get(switch, True))
+        )
+    lines = {(others, whole): None for others, whole, off in keys if not off}
+    return [tuple(line for rest, line in lines if rest == others) if off else (whole,) for others, whole, off in keys]
+
+
+def _text(settings: Mapping[str, Any]) -> str:
+    return repr(sorted(settings.items(), key=repr))
 
 
 def _told(cell: Cell, row: Metric) -> str:
@@ -169,12 +190,7 @@ def needle_grid(records: Sequence[Record]) -> tuple[dict[tuple[str, str], tuple[
             for depth in record.groups.get(NEEDLE[1], ()):
                 values.setdefault((depth, frames), []).append(100 * (record.score or 0.0))
     grid = {place: (sum(scores) / len(scores), len(scores)) for place, scores in values.items()}
-    return grid, sorted({f for _, f in grid}, key=_natural), sorted({d for d, _ in grid}, key=_natural)
-
-
-def _natural(label: str) -> tuple[float, str]:
-    number = "".join(c for c in label if c.isdigit() or c == ".")
-    return (float(number) if number.replace(".", "", 1).isdigit() else float("inf"), label)
+    return grid, sorted({f for _, f in grid}, key=natural_key), sorted({d for d, _ in grid}, key=natural_key)
 
 
 def _where(column: Column) -> str:

@@ -1,4 +1,4 @@
-"""A record as a reader wants to see it: right or wrong at a glance, and the question found in its prompt."""
+"""A record for a reader: its mark (right, wrong, ...), its question as found in the prompt, its values as text."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def shown(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Elsewhere:
-    """The same question in another run."""
+class OtherRun:
+    """The same question in another run: its mark, extracted value and page."""
 
     mark: str
     extracted: str

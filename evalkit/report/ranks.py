@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from evalkit.scoring.compare import ALPHA, Delta, difference
-from evalkit.scoring.slices import slices_of
 from evalkit.stats import holm
 
 from .entries import Entry
@@ -48,8 +47,7 @@ def ranks(entries: Sequence[Entry]) -> list[Rank | None]:
 
 def _sure(entries: Sequence[Entry]) -> Iterator[tuple[int, int]]:
     """(winner, loser) of each pair whose difference is more than noise."""
-    metric, unit = entries[0].headline_rule()
-    scored = [slices_of(entry.records(), metric, [metric], (), unit)[0] for entry in entries]
+    scored = [entry.digest.headline for entry in entries if entry.digest.headline is not None]
     values = [{unit.id: unit.value for unit in run.units if unit.value is not None} for run in scored]
     tested: list[tuple[int, int, Delta]] = []
     for i, j in combinations(range(len(entries)), 2):

@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -18,10 +19,11 @@ from typing import Any
 from urllib.parse import quote
 
 from evalkit.runs import slug
+from evalkit.text import first_line
 from evalkit.types import Prefill, Record
 
 from .board import Board, Cell
-from .questions import MARKS, SIGNS, Elsewhere, gist, mark, shown
+from .questions import MARKS, SIGNS, OtherRun, gist, mark, shown
 from .render import page
 from .thumbnails import Strips, videos
 from .timeline import stretches, timeline
@@ -35,23 +37,20 @@ _CODES = {"right": "1", "partly": "p", "wrong": "0", "unread": "u", "failed": "f
 
 @dataclass(frozen=True)
 class Answers:
-    """What the pages of other runs need to know of a run: by question, its mark and extracted value, and its page
-    below the run's folder of pages."""
+    """What the pages of other runs show of a run: by question its mark, extracted value and video."""
 
     cell: Cell
-    marks: Mapping[str, tuple[str, str]]
-    files: Mapping[str, str]
+    marks: Mapping[str, tuple[str, str, str]]
 
     @classmethod
     def of(cls, cell: Cell) -> Answers:
-        records = cell.entry.records()
-        marks = {r.question: (mark(r), shown(r.extracted)) for r in records}
-        return cls(cell, marks, {r.question: f"{file_of(r.video)}#{anchor_of(r.question)}" for r in records})
+        return cls(cell, cell.entry.digest.answers)
 
 
 def write(board: Board, out: Path, thumbnails: int, budget_s: float) -> list[str]:
     """Write the pages of all runs below `out`; returns what could not be shown, in words."""
     strips = Strips(out / "samples" / "thumbnails", thumbnails, budget_s)
+    failed: list[str] = []
     benchmarks: dict[tuple[object, ...], list[Cell]] = {}
     for cell in chain.from_iterable(map(board.of, board.columns)):
         benchmarks.setdefault((cell.entry.task, cell.entry.split, cell.column.miniature), []).append(cell)
@@ -59,8 +58,14 @@ def write(board: Board, out: Path, thumbnails: int, budget_s: float) -> list[str
         everything = [Answers.of(cell) for cell in cells]
         for answers in everything:
             others = [other for other in everything if other is not answers]
-            RunPages(answers, others[:MOST_OTHERS], out, strips).write()
-    missing = [f"no thumbnails of {video}: {reason}" for video, reason in strips.failures.items()]
+            try:
+                RunPages(answers, others[:MOST_OTHERS], out, strips).write()
+            except OSError:
+                raise
+            except Exception as error:  # one run's pages must not cost those of the others
+                failed.append(f"no pages of {answers.cell.entry.path}: {type(error).__name__}: {first_line(error)}")
+            answers.cell.entry.release()
+    missing = failed + [f"no thumbnails of {video}: {reason}" for video, reason in strips.failures.items()]
     if strips.left:
         missing.append(
             f"no thumbnails of {strips.left} videos: {budget_s / 60:g} minutes were spent on the others. The same "
@@ -151,13 +156,14 @@ class RunPages:
             stages=_STAGES,
         )
 
-    def _elsewhere(self, record: Record) -> list[tuple[Cell, Elsewhere]]:
+    def _elsewhere(self, record: Record) -> list[tuple[Cell, OtherRun]]:
         """The question in the other runs."""
         found = []
         for other, folder in self.beside:
             if record.question in other.marks:
-                word, extracted = other.marks[record.question]
-                found.append((other.cell, Elsewhere(word, extracted, f"{folder}/{other.files[record.question]}")))
+                word, extracted, video = other.marks[record.question]
+                page = f"{folder}/{file_of(video)}#{anchor_of(record.question)}"
+                found.append((other.cell, OtherRun(word, extracted, page)))
         return found
 
     def _text(self, name: str) -> str:
@@ -182,11 +188,13 @@ def script_json(value: object) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
+@lru_cache(maxsize=100_000)
 def file_of(video: str) -> str:
     """A page's name: readable, and different for different videos."""
     return f"{slug(video)[:60]}-{sha256(video.encode()).hexdigest()[:8]}.html"
 
 
+@lru_cache(maxsize=100_000)
 def anchor_of(question: str) -> str:
     return f"q-{slug(question)[:60]}-{sha256(question.encode()).hexdigest()[:6]}"
 

@@ -35,8 +35,8 @@ def linear(values: Sequence[float], start: float, end: float) -> Scale:
 
 
 def logarithmic(values: Sequence[float], start: float, end: float) -> Scale:
-    """Around the values, with a margin. Ticks at powers of two where those are what was set (frames, compression), as
-    for anything that spans less than three decades; else at powers of ten."""
+    """Around the values, with a margin. Ticks at powers of two (as settings are often chosen) for what
+    spans less than three decades; else at powers of ten."""
     margin = max((max(values) / min(values)) ** 0.08, 1.15)
     low, high = min(values) / margin, max(values) * margin
     base = 2 if high / low < 1000 else 10

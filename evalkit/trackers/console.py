@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evalkit.scoring.summary import Metric, Scores
+from evalkit.text import size
 from evalkit.trackers.base import RunInfo, RunResult, Tracker
 from evalkit.types import Record, VideoQuestions
 
@@ -196,5 +197,5 @@ def cost_lines(result: RunResult) -> list[str]:
     if e["kv_bytes_dense"]:
         used = e["kv_bytes_used"] / e["kv_bytes_dense"] if e["kv_bytes_used"] else 1.0
         density = f", attention density {e['attention_density']:.2f}" if e["attention_density"] is not None else ""
-        lines.append(f"KV cache {e['kv_bytes_dense'] / 2**20:.1f} MiB a video, {used:.2f} of it used{density}")
+        lines.append(f"KV cache {size(e['kv_bytes_dense'])} a video, {used:.2f} of it used{density}")
     return lines

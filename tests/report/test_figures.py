@@ -25,7 +25,7 @@ def drawn(figure: object) -> ElementTree.Element:
 
 
 def point(letter: str, x: float, y: float, series: str = "") -> Point:
-    return Point(letter, x, y, y - 2, y + 2, f"{letter} & <co>", series)
+    return Point(letter, x, y, y - 2, y + 2, f"{letter} & <co>", (series,))
 
 
 @pytest.mark.parametrize("make", [linear, logarithmic])

@@ -19,6 +19,8 @@ from evalkit.runs import read_run
 from tests.helpers import run_command
 from tests.toy import write_toy
 
+from .made import draws_chunks
+
 STORED = Path(__file__).parent.parent / "data" / "evalkit_0_1"
 DENSE, BILEVEL = (Path("toy/videoxl2_mini") / key for key in ("ef3bdc573c2a", "dc7bc463b26c"))
 
@@ -47,7 +49,8 @@ def test_a_summary_that_is_made_again_has_the_costs_it_had(results: Path, run: P
     (results / run / "summary.json").unlink()
     assert report([str(results), "--plugins", "tests", "--no-samples"]) == 0
     after = json.loads((results / run / "summary.json").read_text())
-    assert after["scores"]["headline"] == before["scores"]["headline"]
+    for name in ("metric", "value", "n"):  # intervals are computed in another way since
+        assert after["scores"]["headline"][name] == before["scores"]["headline"][name]
     named = {"host_peak_bytes": "peak_host_bytes", "device_peak_bytes": "peak_device_bytes"}
     shared = {key: value for key, value in before["efficiency"].items() if named.get(key, key) in after["efficiency"]}
     assert {"prefill_s", "video_decode_s", "kv_bytes_used", "prefills", "ttft_first_s", "frames"} <= shared.keys()
@@ -62,8 +65,9 @@ def test_report_shows_frames_and_chunks(results: Path, capsys: pytest.CaptureFix
     pages = sorted((results / "samples" / BILEVEL).rglob("*.html"))
     text = "".join(page.read_text(encoding="utf-8") for page in pages)
     assert "8 frames of 0:02, rule video_xl_2, read by pyav 18.1.0" in text
-    assert 'class="dense"' in text and 'class="pooled"' in text
-    assert "477.0 KiB" in text or re.search(r"used of \d+", text)
+    assert re.search(r"KiB used of 477 KiB", text)
+    if draws_chunks:
+        assert 'class="dense"' in text and 'class="pooled"' in text
 
 
 def test_compare_reads_both(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
