@@ -28,6 +28,7 @@ from ..shared.prefill import Group, Prefill
 from ..shared.prefilled import Prefilled
 from ..shared.relevance import Asked, Budget, Observer, Randomly, Relevance, Selection, Uniform
 from .checkpoint import Loaded, load
+from .details import details_of
 from .settings import GROUP, BilevelDecode, VideoXL2
 from .text import END_OF_TURN, IMAGE, ChatText, ContextTokens
 from .vision import GRID, TOKENS
@@ -322,7 +323,7 @@ class VideoXL2Model(PrefillModel[Cache]):
             first_token_s=selected_s + generated.question_s,
             kv_bytes_used=memory.nbytes,
             flops=float(self.answer_flops(cache.store, memory, len(ids), generated, selection)),
-            details={} if selection is None else details_of(selection),
+            details={} if selection is None else details_of(selection, GROUP),
             finish=generated.finish,
             remarks=self.notes(cache, memory, len(ids) + len(generated.ids), selection),
         )
@@ -365,12 +366,6 @@ class VideoXL2Model(PrefillModel[Cache]):
 
     def context_text(self, context: Context) -> str:
         return self.text.prefix_text(context.system) + IMAGE
-
-
-def details_of(selection: Selection) -> dict[str, Any]:
-    """`dense_chunks`: the chunks that stay dense, counted from 0 (None: all); each has `chunk_frames` frames."""
-    dense = None if selection.dense is None else list(selection.dense)
-    return {"dense_chunks": dense, "chunk_frames": GROUP * selection.chunk_groups}
 
 
 class Clock:

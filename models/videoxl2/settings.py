@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from evalkit.errors import ConfigError, install_hint, suggest
-from evalkit.model import NEUTRAL, Estimator, ModelSettings, VideoModel
-from evalkit.types import FrameRequest
+from evalkit.errors import ConfigError, suggest
+from evalkit.model import NEUTRAL, Axis, Description, Estimator, ModelSettings, VideoModel
+from evalkit.types import FramePlan, FrameRequest
 from evalkit.video.sampling import check
 
 from ..shared.layout import Chunked, Full, Policy
@@ -185,7 +185,16 @@ class KVStoreSettings:
 class VideoXL2(ModelSettings):
     """Video-XL-2 (github.com/VectorSpaceLab/Video-XL, arXiv 2506.19225). `checkpoint` is a hub id or a folder."""
 
-    name: str = "Video-XL-2"
+    axes: ClassVar = (
+        Axis("frames.max", "frames"),
+        Axis("sparse_prefill.chunk_groups", "groups in a prefill chunk", section="sparse_prefill"),
+        Axis("sparse_prefill.previous_chunks", "previous chunks", section="sparse_prefill"),
+        Axis("bilevel_decode.compression", "compression ratio", "ratio", "bilevel_decode", off=1.0),
+        Axis("bilevel_decode.chunk_groups", "groups in a bi-level chunk", section="bilevel_decode"),
+        Axis("bilevel_decode.budget.chunks", "dense chunks", section="bilevel_decode"),
+        Axis("bilevel_decode.budget.fraction", "budget of dense KV", "ratio", "bilevel_decode", off=1.0),
+    )
+
     checkpoint: str = "BAAI/Video-XL-2"
     revision: str | None = None
     dtype: str = "bfloat16"
@@ -259,6 +268,12 @@ class VideoXL2(ModelSettings):
 
         return resolve(self.checkpoint, self.revision)
 
+    @classmethod
+    def describe(cls, details: Mapping[str, Any], plan: FramePlan) -> Description:
+        from .details import describe
+
+        return describe(details, plan)
+
     def build(self) -> VideoModel:
         from .adapter import build
 
@@ -281,7 +296,7 @@ class VideoXL2Mini(VideoXL2):
     """A miniature of Video-XL-2 with random weights, made on first use: the same code, the same shapes of tokens and
     cache, on any machine and without network."""
 
-    name: str = "Video-XL-2 mini (random weights)"
+    name: str = "Video-XL-2-mini"
     checkpoint: str = "mini"
     dtype: str = "float32"
     frames: FrameSettings = field(default_factory=lambda: FrameSettings(max=64))

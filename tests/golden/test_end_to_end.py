@@ -43,6 +43,7 @@ class GivenText(ChatText):
     """The prompt of the case, given as ids; timestamps are tokenised."""
 
     def __init__(self, prefix: Sequence[int], suffix: Sequence[int]) -> None:
+        super().__init__(toy.encode)
         self.prefix, self.suffix = tuple(prefix), tuple(suffix)
 
     def context(self, times_s: Sequence[float], system: str | None = None, cues: Sequence[Cue] = ()) -> ContextTokens:

@@ -108,7 +108,7 @@ def test_the_order_of_questions_and_a_fresh_prefill_change_nothing(name: str) ->
     afresh = [made.generate(made.prefill(context()), prompt, DECODING) for prompt in prompts]
     for replies in zip(forwards, backwards, afresh, strict=True):
         assert len({reply.text for reply in replies}) == 1
-        assert len({reply.dense_chunks for reply in replies}) == 1
+        assert replies[0].details == replies[1].details == replies[2].details
     other = made.generate(made.prefill(context(seed=7)), prompts[0], DECODING)
     assert len({reply.text for reply in (*forwards, other)}) > 1  # replies are not always the same
 
@@ -145,7 +145,7 @@ def test_what_a_reply_cost() -> None:
     made = model(bilevel_decode=BilevelDecode(True, 4, 2, Budget(chunks=1), Relevance("uniform")))
     kept = made.prefill(context())
     reply = made.generate(kept, Prompt(QUESTIONS[0]), DECODING)
-    assert (reply.dense_chunks, reply.chunk_frames) == ((0, 3, 5), 8)
+    assert reply.details == {"dense_chunks": [0, 3, 5], "chunk_frames": 8, "compression": 4}
     assert reply.prompt_tokens == len(made.text.question(Prompt(QUESTIONS[0])))
     assert reply.kv_bytes_used is not None and reply.kv_bytes_used < kept.cost.kv_bytes
     assert reply.first_token_s is not None and 0 < reply.first_token_s == reply.question_s
@@ -209,23 +209,24 @@ def test_selection_file(tmp_path: Path) -> None:
     made = chosen()
     kept = made.prefill(context(64))
     hit = made.generate(kept, Prompt(QUESTIONS[0], question="What is it?"), DECODING)
-    assert (hit.dense_chunks, hit.chunk_frames, hit.notes) == ((0, 1, 3), 16, ())  # as the file says
+    assert hit.details == {"dense_chunks": [0, 1, 3], "chunk_frames": 16, "compression": 2}  # as the file says
+    assert hit.remarks == ()
     with pytest.raises(ModelError) as raised:
         made.generate(kept, Prompt(QUESTIONS[1], question="Who is there?"), DECODING)
     assert raised.value.kind == "no_selection"
     lenient = chosen(on_miss="dense")
     missed = lenient.generate(lenient.prefill(context(64)), Prompt(QUESTIONS[1], question="Who?"), DECODING)
-    assert missed.kv_bytes_used == kept.cost.kv_bytes and "no row" in missed.notes[0]
-    assert missed.dense_chunks is None
+    assert missed.kv_bytes_used == kept.cost.kv_bytes and "no row" in missed.remarks[0]
+    assert missed.details["dense_chunks"] is None
 
 
-def test_positions_beyond_those_of_training_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_positions_beyond_those_of_training_are_a_remark(monkeypatch: pytest.MonkeyPatch) -> None:
     made = model()
     kept = made.prefill(context(8))
-    assert made.generate(kept, Prompt(QUESTIONS[0]), DECODING).notes == ()
+    assert made.generate(kept, Prompt(QUESTIONS[0]), DECODING).remarks == ()
     monkeypatch.setattr(made.decoder.config, "max_position_embeddings", 300)
-    (note,) = made.generate(kept, Prompt(QUESTIONS[0]), DECODING).notes
-    assert "the model was made for 300" in note
+    (remark,) = made.generate(kept, Prompt(QUESTIONS[0]), DECODING).remarks
+    assert "the model was made for 300" in remark
 
 
 @pytest.mark.parametrize("name", ["chunked", "bilevel attention", "host"])
@@ -315,8 +316,10 @@ def test_built_from_settings() -> None:
     prompt = Prompt("What is it?", answer_prefix="Best option: (")
     reply = made.generate(made.prefill(context(8)), prompt, DECODING)
     assert reply.text in tuple("ABCD")
-    assert made.rendered(context(8), prompt).endswith("assistant\nBest option: (")
-    assert made.rendered(context(8), prompt).count("<image>") == 1
+    assert reply.prompt == "\nWhat is it?<|im_end|>\n<|im_start|>assistant\nBest option: ("
+    assert made.context_text(context(8)) == (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<image>"
+    )
 
 
 def test_attention_that_cannot_work_is_refused_before_weights_are_read() -> None:
@@ -331,7 +334,7 @@ def test_questions_answered_together_get_the_same_answers(name: str) -> None:
     expected = [alone.generate(alone.prefill(context()), prompt, DECODING).text for prompt in prompts]
     for size in (2, 3, 8):
         together = model(stop=False, question_batch=size, **SETTINGS[name])
-        replies = list(together.answers(together.prefill(context()), prompts, DECODING))
+        replies = list(together.answer(context(), prompts, DECODING).replies)
         assert [reply.text for reply in replies] == expected
         assert sum(reply.question_s for reply in replies) < sum(reply.first_token_s for reply in replies)
 

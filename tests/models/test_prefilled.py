@@ -82,7 +82,7 @@ def test_a_folder_that_cannot_be_written_costs_no_answer_and_is_said(tmp_path: P
     assert ask(Frames(44), tmp_path / "file") == ask(Frames(44), None)
     made = model(bilevel_decode=bilevel(4), kv_store=KVStoreSettings(folder=str(tmp_path / "file")))
     reply = made.generate(made.prefill(Context(VIDEO, Frames(8))), Prompt("?"), DECODING)
-    assert any("cannot be written" in note for note in reply.notes)
+    assert any("cannot be written" in remark for remark in reply.remarks)
 
 
 @pytest.mark.parametrize(

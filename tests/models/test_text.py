@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +13,7 @@ from evalkit.errors import ConfigError
 from evalkit.models.videoxl2 import mini
 from evalkit.models.videoxl2.checkpoint import load_tokenizer
 from evalkit.models.videoxl2.text import ChatText, rewrite_authors, rewrite_correct, timestamp
-from evalkit.types import Context, Cue, FramePlan, Prompt, Video
+from evalkit.types import Cue, Prompt
 
 PREFIX = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 
@@ -97,17 +94,8 @@ def test_template_and_answer_prefix() -> None:
     prompt = Prompt("What is it at 00:10?", answer_prefix="Best option: (")
     expected = "\nWhat is it at 10 seconds?<|im_end|>\n<|im_start|>assistant\nBest option: ("
     assert text_of(chat.question(prompt)) == expected
-    shown = chat.rendered(Context(Video("v", Path("v.mp4")), frames=NoFrames(), system="Be brief."), prompt)
-    assert shown == "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n<image>" + expected
-
-
-class NoFrames:
-    plan = FramePlan((), (), 25.0, 0, "none")
-    decode_seconds = 0.0
-    decoder = "none"
-
-    def batches(self, size: int) -> Iterator[np.ndarray]:
-        return iter(())
+    assert chat.question_text(prompt) == expected
+    assert chat.prefix_text("Be brief.") == "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n"
 
 
 def test_an_empty_system_text_is_not_the_default_one() -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
+from evalkit.cli.compose import compose
+from evalkit.config import instantiate
 from evalkit.errors import ConfigError
+from evalkit.model import Axis
 from evalkit.models.videoxl2 import VideoXL2, VideoXL2Mini
 from evalkit.models.videoxl2 import settings as module
+from evalkit.types import FramePlan
 
 
 def structured(cls: type[VideoXL2] = VideoXL2, **values: Any) -> VideoXL2:
@@ -166,3 +170,49 @@ def test_the_miniature_is_made_on_first_use(tmp_path: Path, monkeypatch: pytest.
     assert made.folder().is_relative_to(tmp_path) and (made.folder() / "config.json").is_file()
     known = made.provenance()
     assert known["checkpoint"] == made.folder().name and known["config_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("config", "overrides", "name"),
+    [
+        ("videoxl2", [], "Video-XL-2"),
+        ("videoxl2", ["model.checkpoint=/x/my-finetune"], "my-finetune"),
+        ("videoxl2", ["model.checkpoint=/x/my-finetune/"], "my-finetune"),
+        ("videoxl2", ["model.checkpoint=/x/my-finetune", "model.name=ours"], "ours"),
+        ("videoxl2_mini", [], "Video-XL-2-mini"),
+    ],
+)
+def test_two_checkpoints_are_two_models(config: str, overrides: list[str], name: str) -> None:
+    made = instantiate(compose(["task=mlvu", f"model={config}", *overrides]).model, "model")
+    assert made.model_id() == name
+
+
+@pytest.mark.parametrize("axis", VideoXL2.axes, ids=lambda axis: axis.key)
+def test_axes_are_settings(axis: Axis) -> None:
+    *sections, last = axis.key.split(".")
+    value: Any = VideoXL2()
+    for section in sections:
+        value = getattr(value, section)
+    assert last in {field.name for field in fields(value)}
+    assert axis.section in ("", sections[0])
+
+
+def plan_of(frames: int) -> FramePlan:
+    return FramePlan(tuple(range(frames)), tuple(float(i) for i in range(frames)), 1.0, frames, "test")
+
+
+def test_spans_of_a_reply_cover_the_video_once() -> None:
+    details = {"dense_chunks": [0, 3, 5], "chunk_frames": 8, "compression": 4}
+    (line,), spans = (described := VideoXL2.describe(details, plan_of(42))).lines, described.spans
+    assert line == (
+        "bi-level decode: 3 of 6 chunks dense, 8 frames each; in the others 4 visual tokens averaged into one"
+    )
+    assert [(span.first, span.last, span.kind, span.label) for span in spans] == [
+        (0, 7, "dense", "chunk 0"),
+        (8, 23, "pooled", "chunks 1 to 2"),
+        (24, 31, "dense", "chunk 3"),
+        (32, 39, "pooled", "chunk 4"),
+        (40, 41, "dense", "chunk 5"),
+    ]
+    assert VideoXL2.describe({}, plan_of(42)).spans == ()
+    assert VideoXL2.describe({"dense_chunks": None, "chunk_frames": 4, "compression": 1}, plan_of(42)).lines

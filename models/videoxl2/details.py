@@ -1,0 +1,44 @@
+"""`Reply.details` of Video-XL-2: what bi-level decode kept dense for a question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+from evalkit.model import Description, FrameSpan
+from evalkit.types import FramePlan
+
+from ..shared.relevance import Selection
+
+
+def details_of(selection: Selection, group_frames: int) -> dict[str, Any]:
+    """`dense_chunks`: the chunks that stay dense, counted from 0 (None: all); each has `chunk_frames` frames. In the
+    others `compression` visual tokens are averaged into one."""
+    dense = None if selection.dense is None else list(selection.dense)
+    frames = group_frames * selection.chunk_groups
+    return {"dense_chunks": dense, "chunk_frames": frames, "compression": selection.compression}
+
+
+def describe(details: Mapping[str, Any], plan: FramePlan) -> Description:
+    """A sentence on the chunks, and one span for each run of neighbouring chunks of the same kind."""
+    if "dense_chunks" not in details:
+        return Description()
+    if details["dense_chunks"] is None:
+        return Description(("bi-level decode: all chunks dense",))
+    frames, dense = int(details["chunk_frames"]), set(details["dense_chunks"])
+    count = -(-len(plan) // frames)
+    line = (
+        f"bi-level decode: {len(dense)} of {count} chunks dense, {frames} frames each; "
+        f"in the others {details['compression']} visual tokens averaged into one"
+    )
+    return Description((line,), tuple(_spans(dense, count, frames, len(plan))))
+
+
+def _spans(dense: set[int], count: int, frames: int, total: int) -> Iterator[FrameSpan]:
+    for is_dense, run in groupby(range(count), key=dense.__contains__):
+        chunks = list(run)
+        first, last = chunks[0], chunks[-1]
+        label = f"chunk {first}" if first == last else f"chunks {first} to {last}"
+        kind = "dense" if is_dense else "pooled"
+        yield FrameSpan(first * frames, min((last + 1) * frames, total) - 1, kind, label)
