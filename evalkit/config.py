@@ -45,6 +45,7 @@ class DecodingSettings:
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
+    repetition_penalty: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
@@ -53,6 +54,10 @@ class DecodingSettings:
             raise ConfigError(f"decoding.temperature={self.temperature}: give 0 (greedy) or more.")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ConfigError(f"decoding.top_p={self.top_p}: give a share above 0, at most 1.")
+        if self.repetition_penalty is not None and not 0 < self.repetition_penalty < float("inf"):
+            raise ConfigError(
+                f"decoding.repetition_penalty={self.repetition_penalty}: give a number above 0; 1 switches it off."
+            )
 
 
 @dataclass

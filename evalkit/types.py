@@ -176,12 +176,14 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How tokens are generated. Temperature 0 is greedy."""
+    """How tokens are generated. Temperature 0 is greedy. `repetition_penalty`: see `GenerationConfig` of transformers;
+    None: the checkpoint's own (its generation_config.json); 1: off."""
 
     max_new_tokens: int = 16
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    repetition_penalty: float | None = None
 
 
 @dataclass(slots=True)

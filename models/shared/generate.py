@@ -109,7 +109,7 @@ def generate(
         embeds = [decoder.embed(torch.tensor(fed[i], device=decoder.device)) for i in running]
         hidden = extend(decoder, attention, memory, [turns[i] for i in running], embeds)
         logits = decoder.logits(torch.stack([rows[-1] for rows in hidden]))
-        tokens = {i: samplers[i](row) for i, row in zip(running, logits, strict=True)}
+        tokens = {i: samplers[i](row, answers[i].ids) for i, row in zip(running, logits, strict=True)}
         now = time.perf_counter() - started
         for i, token in tokens.items():
             answer = answers[i]
@@ -137,15 +137,30 @@ def lead_in(
     return ids
 
 
+def penalised(logits: Tensor, ids: Sequence[int], penalty: float) -> Tensor:
+    """`logits [vocab]` with those of the tokens `ids` divided by `penalty` where positive, multiplied where negative
+    (Keskar et al., arXiv:1909.05858), as transformers' RepetitionPenaltyLogitsProcessor does."""
+    if penalty == 1 or not ids:
+        return logits
+    seen = torch.tensor(sorted(set(ids)), device=logits.device)
+    found = logits[seen]
+    return logits.index_copy(0, seen, torch.where(found < 0, found * penalty, found / penalty))
+
+
 class Sampler:
     """Logits `[vocab]` to a token id: the likeliest at temperature 0, else drawn from the nucleus of mass `top_p`
-    (Holtzman et al., arXiv:1904.09751). Each answer has a generator of its own, so that order never matters."""
+    (Holtzman et al., arXiv:1904.09751). Each answer has a generator of its own, so that order never matters.
+
+    `decoding.repetition_penalty` applies to the tokens generated so far and not to the prompt: the authors' code gives
+    `generate` the prompt as embeddings, so that the prompt's ids are not known to it."""
 
     def __init__(self, decoding: Decoding, device: torch.device) -> None:
         self.decoding = decoding
         self.random = torch.Generator(device).manual_seed(decoding.seed) if decoding.temperature > 0 else None
 
-    def __call__(self, logits: Tensor) -> int:
+    def __call__(self, logits: Tensor, ids: Sequence[int] = ()) -> int:
+        """`ids`: the tokens generated so far."""
+        logits = penalised(logits, ids, self.decoding.repetition_penalty or 1.0)
         if self.random is None:
             return int(logits.argmax())
         mass, tokens = (logits / self.decoding.temperature).softmax(-1).sort(descending=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,7 @@ class VideoXL2Model(PrefillModel[Cache]):
         self.text = ChatText(self.encode, settings.time_rewrite)
         folder, gb = settings.kv_store.folder, settings.kv_store.folder_gb
         self.prefilled = Prefilled(Path(folder).expanduser(), int(gb * 1e9)) if folder else None
+        self.generation, self.load_remarks = loaded.generation, loaded.remarks
         self.stop = {self.encode(word)[0] for word in (END_OF_TURN, END_OF_TEXT)}
         self.size = self.decoder.size
         self.question_rows: int | None = None  # of a question at once; all of them, until memory runs out
@@ -249,9 +250,16 @@ class VideoXL2Model(PrefillModel[Cache]):
 
     # Questions
 
+    def in_force(self, decoding: Decoding) -> Decoding:
+        """`decoding` with what it leaves to the checkpoint."""
+        if decoding.repetition_penalty is not None:
+            return decoding
+        return replace(decoding, repetition_penalty=self.generation.repetition_penalty)
+
     def generate(self, cache: Cache, prompt: Prompt, decoding: Decoding) -> Reply:
         """See `VideoModel`. Where memory runs out, the question is taken in smaller pieces, from here on."""
         assert cache.store is not None, "the cache is closed"
+        decoding = self.in_force(decoding)
         while True:
             done, reply = attempt(lambda: self.answer_one(cache, prompt, decoding))
             if done:
@@ -269,7 +277,7 @@ class VideoXL2Model(PrefillModel[Cache]):
         self, cache: Cache, prompts: Sequence[Prompt], decoding: Decoding
     ) -> Iterator[Reply | SampleError]:
         """With `question_batch`, several questions share matrix products and read the store once."""
-        size = self.settings.question_batch
+        size, decoding = self.settings.question_batch, self.in_force(decoding)
         if size == 1:
             yield from super().generate_all(cache, prompts, decoding)
             return
@@ -330,8 +338,8 @@ class VideoXL2Model(PrefillModel[Cache]):
 
     def notes(self, cache: Cache, memory: KVStore | Mix, behind: int, selection: Selection | None) -> tuple[str, ...]:
         """What a reader of the answer should know."""
-        notes = list(selection.notes) if selection is not None else []
-        if selection is not None and not notes and memory is cache.store:
+        notes = [*self.load_remarks, *(selection.notes if selection is not None else ())]
+        if selection is not None and not selection.notes and memory is cache.store:
             notes.append("bi-level decode pooled nothing: the video has no more chunks than stay dense")
         if self.settings.sparse_prefill.enabled and cache.cost.attention_density == 1:
             notes.append("chunked prefill skipped nothing: the video is no longer than its window")

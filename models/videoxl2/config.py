@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from transformers import Qwen2Config, SiglipVisionConfig
 
 from evalkit.errors import CheckpointError
 
+from ..shared.json_file import read_json
 from .dts import NORM_GROUPS
 from .sizes import SO400M
 
@@ -18,15 +18,17 @@ PUBLISHED = {
     "mm_projector_type": "mlp2x_gelu",
     "mm_patch_merge_type": "unires",
     "mm_resampler_type": "spatial_pool",
-    "mm_spatial_pool_mode": "average",
-    "mm_spatial_pool_stride": 2,
     "mm_vision_select_feature": "patch",
     "mm_use_im_start_end": False,
     "mm_use_im_patch_token": False,
     "use_pos_skipping": False,
     "use_sliding_window": False,
 }
-"""What this implementation computes. A key may be absent. The original ignores `mm_vision_select_layer`: not here."""
+"""What this implementation computes; another value is an error, a missing key is not. `mm_vision_select_layer` is not
+here because the authors' code ignores it."""
+
+OVERWRITTEN = {"mm_spatial_pool_mode": "average", "mm_spatial_pool_stride": 2, "rope_scaling": None}
+"""What the authors' code sets when it loads a checkpoint, whatever its config.json says. Another value is a remark."""
 
 LANGUAGE_SIZES = (
     "vocab_size",
@@ -40,23 +42,11 @@ LANGUAGE_SIZES = (
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of the vision tower and of the language model."""
+    """Sizes of the vision tower and of the language model. `remarks`: what config.json says and the model does not do."""
 
     vision: SiglipVisionConfig
     language: Qwen2Config
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object. Raises CheckpointError."""
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{file.parent} is no checkpoint: it has no {file.name}.") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read ({error}). Fetch it again.") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file} holds no JSON object. Fetch it again.")
-    return content
+    remarks: tuple[str, ...] = ()
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -67,12 +57,22 @@ def read_config(folder: Path) -> ModelConfig:
         if values.get(key, published) != published:
             raise CheckpointError(f"{file}: {key} is {values[key]!r}, but Video-XL-2 has {published!r}.")
     vision = vision_config(file, values)
-    for key in ("mm_hidden_size", "mm_spatial_pool_out_channels"):
-        if values.get(key, vision.hidden_size) != vision.hidden_size:
-            raise CheckpointError(
-                f"{file}: {key} is {values[key]!r}, but the vision tower's width is {vision.hidden_size}."
-            )
-    return ModelConfig(vision, language_config(file, values))
+    if values.get("mm_hidden_size", vision.hidden_size) != vision.hidden_size:
+        raise CheckpointError(
+            f"{file}: mm_hidden_size is {values['mm_hidden_size']!r}, but the vision tower's width is "
+            f"{vision.hidden_size}."
+        )
+    return ModelConfig(vision, language_config(file, values), overwritten(values, vision.hidden_size))
+
+
+def overwritten(values: dict[str, Any], width: int) -> tuple[str, ...]:
+    """One sentence for each value that differs from what the authors' code sets when it loads a checkpoint."""
+    loaded = OVERWRITTEN | {"mm_spatial_pool_out_channels": width}
+    return tuple(
+        f"config.json has {key}={values[key]!r}; Video-XL-2 is loaded with {value!r}, as by the authors' code"
+        for key, value in loaded.items()
+        if values.get(key, value) != value
+    )
 
 
 def vision_config(file: Path, values: dict[str, Any]) -> SiglipVisionConfig:
@@ -101,13 +101,9 @@ def language_config(file: Path, values: dict[str, Any]) -> Qwen2Config:
 
 
 def rope_theta(file: Path, values: dict[str, Any]) -> float:
-    """The base of the rotary embedding, where transformers 4 (`rope_theta`) or 5 (`rope_parameters`) writes it. Scaled
-    variants are refused: the model is trained and evaluated without."""
+    """The base of the rotary embedding, where transformers 4 (`rope_theta`) or 5 (`rope_parameters`) writes it. Scaling
+    is not read: the authors' code switches it off when it loads a checkpoint."""
     parameters = values.get("rope_parameters") or {}
-    for scaling in (parameters, values.get("rope_scaling") or {}):
-        kind = scaling.get("rope_type", scaling.get("type", "default"))
-        if kind != "default":
-            raise CheckpointError(f"{file}: rotary embeddings of type {kind!r}, but Video-XL-2 uses plain ones.")
     theta = values.get("rope_theta", parameters.get("rope_theta"))
     if not isinstance(theta, int | float) or theta <= 0:
         raise CheckpointError(f"{file} gives no rope_theta.")

@@ -1,7 +1,7 @@
 """The cost of Video-XL-2 in closed form, for the dry run: no torch, no weights.
 
 Tokens, bytes, attention density and operations are those of a run where the checkpoint's `config.json` and
-`tokenizer.json` are on this machine. Without them the released sizes stand in, and text is counted by the pieces that
+tokenizer are on this machine. Without them the released sizes stand in, and text is counted by the pieces that
 Qwen's tokenizer never joins: exact for timestamps and for plain short words, too few for rare ones.
 """
 
@@ -22,11 +22,12 @@ from evalkit.types import Context, Decoding, Prompt
 
 from ..shared.cost import attention_density, mixed_rows
 from ..shared.layout import Layout
+from ..shared.qwen_tokenizer import QWEN_SPLIT, read_tokenizer
 from ..shared.relevance import Asked, Budget, Relevance, Uniform
 from ..shared.selection_file import SelectionFile
 from .settings import IMAGE_SIZE, VISUAL_TOKENS, BilevelDecode, VideoXL2
 from .sizes import CHANNELS, DTYPE_BYTES, QWEN2_5_7B, Sizes, read_sizes, sizes
-from .text import QWEN_SPLIT, ChatText, Encode
+from .text import ChatText, Encode
 
 STEP_ROWS = 2048
 """Rows that go through the language model together; as in shared/prefill.py, which imports torch."""
@@ -45,25 +46,22 @@ def estimator(settings: VideoXL2, folder: Path | None) -> VideoXL2Estimator:
             f"{settings.checkpoint} is not on this machine: sizes are those of the released Video-XL-2 (Qwen2.5-7B and "
             "SigLIP SO400M)"
         )
-    tokenizer = folder / "tokenizer.json" if folder is not None else None
-    exact = tokenizer is not None and tokenizer.is_file()
-    if not exact:
-        remarks.append("no tokenizer.json on this machine: a word, a digit or a mark of the text counts as one token")
+    tokenizer = read_tokenizer(folder) if folder is not None else None
+    if tokenizer is None:
+        remarks.append("no tokenizer on this machine: a word, a digit or a mark of the text counts as one token")
     if settings.bilevel_decode.relevance.method == "siglip":
         remarks.append("operations and memory of the SigLIP that ranks the chunks are not counted")
     return VideoXL2Estimator(
         settings,
         read_sizes(folder) if folder is not None else sizes(QWEN2_5_7B),
-        tokenized(tokenizer) if tokenizer is not None and exact else pieces,
-        exact,
+        pieces if tokenizer is None else counted(tokenizer),
+        tokenizer is not None,
         tuple(remarks),
     )
 
 
-@cache
-def tokenized(file: Path) -> Encode:
-    """As many numbers as the tokenizer in `file` makes tokens of a text."""
-    tokenizer = Tokenizer.from_file(str(file))
+def counted(tokenizer: Tokenizer) -> Encode:
+    """As many numbers as the tokenizer makes tokens of a text."""
     return cache(lambda text: range(len(tokenizer.encode(text, add_special_tokens=False).ids)))
 
 

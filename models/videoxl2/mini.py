@@ -18,14 +18,14 @@ from typing import Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 
 from ..shared.qwen2 import Qwen2Decoder
+from ..shared.qwen_tokenizer import byte_level_bpe
 from .checkpoint import HEAD, TOWER, published_names
 from .config import PUBLISHED, read_config
-from .folder import miniature
-from .text import QWEN_SPLIT
+from .mini_folder import miniature
 from .vision import Vision
 
 SEED = 1
@@ -128,15 +128,7 @@ def write(place: Path) -> None:
 
 def train_tokenizer() -> Tokenizer:
     """Byte-level BPE split like Qwen's, learned from SENTENCES, with Qwen's special tokens behind the words."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(QWEN_SPLIT), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = byte_level_bpe(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=WORDS - len(SPECIAL),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),

@@ -264,7 +264,7 @@ class VideoXL2(ModelSettings):
 
     def folder(self) -> Path:
         """The checkpoint's folder on this machine, fetched or made if need be. Raises CheckpointError."""
-        from .folder import resolve
+        from ..shared.checkpoint_folder import resolve
 
         return resolve(self.checkpoint, self.revision)
 
@@ -280,13 +280,13 @@ class VideoXL2(ModelSettings):
         return build(self)
 
     def estimator(self) -> Estimator:
+        from ..shared.checkpoint_folder import cached
         from .estimate import estimator
-        from .folder import cached
 
         return estimator(self, cached(self.checkpoint, self.revision))
 
     def provenance(self) -> dict[str, Any]:
-        from .folder import provenance
+        from ..shared.checkpoint_folder import provenance
 
         return provenance(self.checkpoint, self.revision)
 
@@ -313,13 +313,13 @@ class VideoXL2Mini(VideoXL2):
 
     def estimator(self) -> Estimator:
         from .estimate import estimator
-        from .folder import miniature
+        from .mini_folder import miniature
 
         made = miniature()
         return estimator(self, made if made.is_dir() else self.folder())
 
     def provenance(self) -> dict[str, Any]:
-        from .folder import provenance
+        from ..shared.checkpoint_folder import provenance
 
         folder = self.folder()
         return provenance(str(folder)) | {"checkpoint": folder.name}

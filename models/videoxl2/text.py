@@ -22,11 +22,6 @@ END_OF_TURN = "<|im_end|>"
 IMAGE = "<image>"
 FRAMES_PER_GROUP = 4
 
-QWEN_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-"""The pieces of text (words, single digits, marks) that no token of Qwen's crosses, in the syntax of `tokenizers`."""
-
 Encode = Callable[[str], Sequence[int]]
 """Text to token ids, without adding special tokens but knowing those that the text spells out."""
 

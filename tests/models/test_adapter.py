@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from evalkit.errors import ConfigError, ModelError, VideoError
 from evalkit.models.shared.attention import SdpaCpu
 from evalkit.models.shared.cost import attention_density
+from evalkit.models.shared.generation_config import GenerationConfig
 from evalkit.models.shared.layout import Chunked, Layout
 from evalkit.models.videoxl2.adapter import Cache, VideoXL2Model
 from evalkit.models.videoxl2.checkpoint import load
@@ -218,6 +220,27 @@ def test_selection_file(tmp_path: Path) -> None:
     missed = lenient.generate(lenient.prefill(context(64)), Prompt(QUESTIONS[1], question="Who?"), DECODING)
     assert missed.kv_bytes_used == kept.cost.kv_bytes and "no row" in missed.remarks[0]
     assert missed.details["dense_chunks"] is None
+
+
+def test_the_penalty_of_the_checkpoint_is_in_force_unless_decoding_sets_one() -> None:
+    """Answers of the miniature repeat tokens once they do not stop, so that a strong penalty shows."""
+    prompt = Prompt(QUESTIONS[0])
+    made = model(stop=False)
+    kept = made.prefill(context())
+
+    def text(penalty: float | None = None) -> str:
+        return made.generate(kept, prompt, Decoding(max_new_tokens=12, repetition_penalty=penalty)).text
+
+    plain, penalised = text(), text(50.0)
+    assert plain == text(1.0) != penalised
+    made.generation = GenerationConfig(repetition_penalty=50.0)
+    assert text() == penalised and text(1.0) == plain
+    assert made.in_force(Decoding()).repetition_penalty == 50
+
+
+def test_what_the_checkpoint_has_and_the_model_does_not_use_is_a_remark() -> None:
+    made = VideoXL2Model(VideoXL2(dtype="float32"), replace(loaded(), remarks=("one tensor more",)))
+    assert made.generate(made.prefill(context(8)), Prompt(QUESTIONS[0]), DECODING).remarks == ("one tensor more",)
 
 
 def test_positions_beyond_those_of_training_are_a_remark(monkeypatch: pytest.MonkeyPatch) -> None:

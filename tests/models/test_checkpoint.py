@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from evalkit.errors import CheckpointError
+from evalkit.models.shared import checkpoint_folder as folders
 from evalkit.models.shared.qwen2 import Qwen2Decoder
-from evalkit.models.videoxl2 import folder as folders
+from evalkit.models.shared.qwen_tokenizer import read_tokenizer
 from evalkit.models.videoxl2 import mini
 from evalkit.models.videoxl2.checkpoint import TOWER, Loaded, load, load_tokenizer, published_names
 from evalkit.models.videoxl2.config import SO400M, ModelConfig, read_config
@@ -181,10 +182,14 @@ def test_unused_tensors_are_ignored(copy: Path) -> None:
         "mm_projector.0.weight",
     ],
 )
-def test_an_unknown_tensor_is_an_error(copy: Path, key: str) -> None:
+def test_an_unknown_tensor_is_a_remark(published: Path, copy: Path, key: str) -> None:
+    assert try_load(published).remarks == ()
     rewrite(copy, weights(copy) | {key: torch.zeros(2)})
-    text = message(copy)
-    assert f"1 unknown: {key}" in text and "missing" not in text
+    (remark,) = try_load(copy).remarks
+    assert remark == f"the checkpoint has 1 tensors that Video-XL-2 does not use: {key}"
+    del (state := weights(copy))["model.norm.weight"]
+    rewrite(copy, state)
+    assert "1 missing: model.norm.weight" in message(copy) and key not in message(copy)
 
 
 def test_missing_tensors_are_named_and_counted(copy: Path) -> None:
@@ -262,11 +267,8 @@ def test_a_broken_config(copy: Path, content: str) -> None:
     [
         ({"mm_projector_type": "linear"}, "mm_projector_type is 'linear', but Video-XL-2 has 'mlp2x_gelu'"),
         ({"mm_patch_merge_type": "flat"}, "mm_patch_merge_type"),
-        ({"mm_spatial_pool_stride": 4}, "mm_spatial_pool_stride is 4"),
         ({"mm_hidden_size": 1024}, "mm_hidden_size is 1024, but the vision tower's width is 64"),
         ({"use_sliding_window": True}, "use_sliding_window"),
-        ({"rope_scaling": {"type": "yarn", "factor": 4}}, "'yarn'"),
-        ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e6}}, "'dynamic'"),
         ({"rope_theta": None}, "gives no rope_theta"),
         ({"rope_theta": -1}, "gives no rope_theta"),
         ({"vision_config": {"hidden_size": 64}}, "vision_config must give"),
@@ -283,6 +285,37 @@ def test_a_config_of_another_model(copy: Path, change: dict[str, Any], words: st
 
     edit_json(copy / "config.json", apply)
     assert words in message(copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mm_spatial_pool_stride", 4),
+        ("mm_spatial_pool_mode", "bilinear"),
+        ("mm_spatial_pool_out_channels", 1024),
+        ("rope_scaling", {"type": "yarn", "factor": 4}),
+    ],
+)
+def test_what_the_authors_overwrite_at_load_is_a_remark(published: Path, copy: Path, key: str, value: Any) -> None:
+    edit_json(copy / "config.json", lambda config: config.update({key: value}))
+    loaded, plain = try_load(copy), try_load(published)
+    (remark,) = loaded.remarks
+    assert remark.startswith(f"config.json has {key}={value!r}; Video-XL-2 is loaded with")
+    assert loaded.decoder.rope.theta == plain.decoder.rope.theta
+    assert torch.equal(loaded.decoder.norm.weight, plain.decoder.norm.weight)
+
+
+@pytest.mark.parametrize(("content", "penalty"), [({"repetition_penalty": 1.05, "top_k": 20}, 1.05), ({}, 1.0)])
+def test_the_generation_config_is_read(copy: Path, content: dict[str, Any], penalty: float) -> None:
+    (copy / "generation_config.json").write_text(json.dumps(content))
+    assert try_load(copy).generation.repetition_penalty == penalty
+    assert folders.provenance(str(copy))["generation"] == {"repetition_penalty": penalty}
+
+
+@pytest.mark.parametrize("value", ["1.05", 0, -1, True, [1.0]])
+def test_a_penalty_that_is_no_number(copy: Path, value: Any) -> None:
+    (copy / "generation_config.json").write_text(json.dumps({"repetition_penalty": value}))
+    assert "repetition_penalty is" in message(copy)
 
 
 def test_rope_theta_of_transformers_4_and_5(copy: Path) -> None:
@@ -315,6 +348,20 @@ def test_the_tokenizer_is_also_what_auto_tokenizer_finds(published: Path, recwar
     with pytest.warns():  # about the model type, which transformers does not know
         theirs = AutoTokenizer.from_pretrained(published)
     assert theirs.encode(text) == load_tokenizer(published).encode(text)
+
+
+def test_a_tokenizer_without_tokenizer_json(published: Path, copy: Path) -> None:
+    """The layout `vocab.json` and `merges.txt`: the same ids, for the model and for the dry run."""
+    whole = load_tokenizer(published)
+    added = {word: whole.convert_tokens_to_ids(word) for word in mini.SPECIAL}
+    (copy / "tokenizer.json").unlink()
+    (copy / "added_tokens.json").write_text(json.dumps(added))
+    parts, counting = load_tokenizer(copy), read_tokenizer(copy)
+    assert counting is not None
+    for text in ("<|im_start|>user\nTime 12.5s: What's the car's colour?\n\n", "naïve 你好 12:30<|im_end|>"):
+        expected = whole.encode(text, add_special_tokens=False)
+        assert parts.encode(text, add_special_tokens=False) == expected
+        assert counting.encode(text, add_special_tokens=False).ids == expected
 
 
 def test_where_a_checkpoint_is(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import GenerationConfig
 
 from evalkit.models.shared.bilevel import Mix, pool
 from evalkit.models.shared.generate import Sampler, generate
@@ -110,3 +111,31 @@ def test_sampled_answers_do_not_depend_on_what_was_asked_before() -> None:
     assert again.ids == first.ids
     (other,) = generate(ours, sdpa(ours), store, [[1, 2]], Decoding(max_new_tokens=8, temperature=1.5, seed=4), ())
     assert other.ids != first.ids
+
+
+# Repetition penalty, against transformers' own generate
+
+
+@pytest.mark.parametrize("penalty", [1.05, 1.5, 0.7])
+def test_the_repetition_penalty_is_that_of_transformers_generate(penalty: float) -> None:
+    """transformers is given embeddings alone, as the authors' code does, so that it does not know the prompt's ids."""
+    ours, theirs = models()
+    changed = 0
+    for seed in range(6):
+        sequence = Sequence.random(Layout(3, 0, [2] * 3, [5] * 3), 0, 32, seed)
+        ids = [7, 1, 4]
+        store = prefilled(ours, sequence, Full())
+        embeds = torch.cat([sequence.embeds, ours.embed(torch.tensor(ids))])[None]
+        config = GenerationConfig(max_new_tokens=16, do_sample=False, repetition_penalty=penalty, pad_token_id=0)
+        with pytest.warns(UserWarning, match="only to newly generated tokens, not to the prompt"):
+            expected = theirs.generate(
+                inputs_embeds=embeds,
+                attention_mask=torch.ones(embeds.shape[:2], dtype=torch.int64),
+                generation_config=config,
+            )[0].tolist()
+        decoding = Decoding(max_new_tokens=16, repetition_penalty=penalty)
+        (found,) = generate(ours, sdpa(ours), store, [ids], decoding, ())
+        (plain,) = generate(ours, sdpa(ours), store, [ids], Decoding(max_new_tokens=16), ())
+        assert found.ids == expected
+        changed += found.ids != plain.ids
+    assert changed

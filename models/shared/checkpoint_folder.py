@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
 from evalkit.errors import CheckpointError
-from evalkit.paths import cache_dir
+
+from .generation_config import read_generation_config
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -33,7 +35,7 @@ def local_folder(checkpoint: str) -> Path | None:
         )
     if not _HUB_ID.fullmatch(checkpoint) or checkpoint.startswith("."):
         raise CheckpointError(
-            f'checkpoint="{checkpoint}": there is no such folder, and it is no hub id like BAAI/Video-XL-2.'
+            f'checkpoint="{checkpoint}": there is no such folder, and it is no hub id (<owner>/<name>).'
         )
     return None
 
@@ -65,14 +67,9 @@ def cached(checkpoint: str, revision: str | None = None) -> Path | None:
     return Path(config).parent if isinstance(config, str) else None
 
 
-def miniature() -> Path:
-    """Where the miniature's checkpoint is, or will be: its name changes whenever its content would."""
-    version = sha256((Path(__file__).parent / "mini.py").read_bytes()).hexdigest()[:12]
-    return cache_dir() / "models" / f"videoxl2_mini-{version}"
-
-
 def provenance(checkpoint: str, revision: str | None = None) -> dict[str, Any]:
-    """What identifies the weights: the hub's commit, or the hash of configuration and index, and all file sizes."""
+    """What identifies the weights: the hub's commit, the hash of configuration and index, all file sizes, and the
+    checkpoint's own settings of token generation. Raises CheckpointError."""
     known: dict[str, Any] = {"checkpoint": checkpoint}
     folder = cached(checkpoint, revision)
     if folder is None:
@@ -84,6 +81,7 @@ def provenance(checkpoint: str, revision: str | None = None) -> dict[str, Any]:
         if (folder / name).is_file():
             digest.update((folder / name).read_bytes())
     known["config_sha256"] = digest.hexdigest()
+    known["generation"] = asdict(read_generation_config(folder))
     known["files"] = {file.name: file.stat().st_size for file in sorted(folder.glob("*.safetensors"))}
     return known
 
