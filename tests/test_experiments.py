@@ -8,8 +8,10 @@ from omegaconf import OmegaConf
 from evalkit import CONFIGS, job
 from evalkit.cli.compose import choices, compose
 from evalkit.errors import ConfigError
+from evalkit.models.shared.layout import Streaming
 
 PUBLISHED = ("mlvu", "videomme", "lvbench", "longvideobench")
+SINGLE = ("embedded", "video_xl_2/released")  # experiments of one run
 CONTROLLED = [f"video_xl_2/{name}/controlled" for name in PUBLISHED]
 
 
@@ -21,10 +23,10 @@ def with_hydra(*overrides: str):
 @pytest.mark.parametrize("experiment", choices("experiment"))
 def test_experiments_are_right_commands(experiment):
     plan = job.plan(compose([f"experiment={experiment}"]))
-    assert plan.task.protocol == ("video_xl_2" if "video_xl_2" in experiment else "official")
+    assert plan.task.protocol == ("official" if experiment in SINGLE else "video_xl_2")
 
 
-@pytest.mark.parametrize("experiment", [e for e in choices("experiment") if e != "embedded"])
+@pytest.mark.parametrize("experiment", [e for e in choices("experiment") if e not in SINGLE])
 def test_experiments_sweep_their_three_settings(experiment):
     config = with_hydra(f"experiment={experiment}")
     cells = config.hydra.sweeper.params["setting"].split(",")
@@ -70,6 +72,15 @@ def test_controlled_settings_differ_in_the_attention_alone(experiment):
         identities.append(identity)
         assert [switch["enabled"] for switch in switches] == [setting != "pure", setting == "bilevel"]
     assert identities[0] == identities[1] == identities[2]
+
+
+@pytest.mark.parametrize("task", ["lvbench", "mlvu"])
+def test_the_released_models_own_setting(task):
+    plan = job.plan(compose([f"task={task}", "experiment=video_xl_2/released"]))
+    assert plan.task.name == task
+    assert plan.model.sparse_prefill.policy() == Streaming(4, 1)
+    assert (plan.model.frames.rule, plan.model.frames.max, plan.model.dtype) == ("uniform", 1300, "float16")
+    assert plan.model.kv_store.device == "cpu"
 
 
 @pytest.mark.parametrize("sweep", choices("sweep"))

@@ -21,9 +21,10 @@ def visible_pairs(layout: Layout, policy: Policy, suffix: int = 0) -> int:
     """Query-key pairs that `policy` computes for the context and `suffix` text tokens behind it. Exact."""
     pairs = causal_pairs(layout.prefix)
     for group in range(layout.groups):
-        text, visual, start = layout.text[group], layout.visual[group], layout.starts[group]
-        pairs += text * start + causal_pairs(text)
+        text, visual = layout.text[group], layout.visual[group]
         window = layout.visual_rows[group] - layout.visual_rows[policy.window(group)]
+        seen = layout.visual_rows[group] if policy.text_sees_all else window
+        pairs += text * (layout.text_rows[group] + seen) + causal_pairs(text)
         pairs += visual * (layout.text_rows[group + 1] + window) + causal_pairs(visual)
     end = layout.tail + suffix
     return pairs + end * layout.starts[-1] + causal_pairs(end)

@@ -18,7 +18,7 @@ GENERATION_CONFIG = "generation_config.json"
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """`repetition_penalty` divides the positive logits of tokens already generated and multiplies the negative; 1: off."""
+    """`repetition_penalty`: divisor of positive, factor of negative logits of tokens already generated; 1: off."""
 
     repetition_penalty: float = 1.0
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 class Full:
     """Causal attention: every token sees everything before it."""
 
+    text_sees_all = True
+
     def window(self, group: int) -> int:
         """The first group whose visual tokens the visual tokens of `group` see."""
         return 0
@@ -24,13 +26,16 @@ class Full:
 
 @dataclass(frozen=True)
 class Chunked:
-    """Chunk-based prefill of Video-XL-2: a visual token sees all text before it, its own chunk and the visual tokens of
+    """Attention in chunks: a visual token sees all text before it, its own chunk and the visual tokens of
     `previous_chunks` chunks before that; a text token sees everything before it.
 
     Source: github.com/VectorSpaceLab/Video-XL, Video-XL-2/eval (`block_size_chosed`, `prev_blocks_num`)."""
 
     chunk_groups: int
     previous_chunks: int
+
+    text_sees_all = True
+    """Whether the text of a group sees all visual tokens before it, or only those that its visual tokens see."""
 
     def __post_init__(self) -> None:
         if self.chunk_groups < 1 or self.previous_chunks < 0:
@@ -41,7 +46,17 @@ class Chunked:
         return max(0, group // self.chunk_groups - self.previous_chunks) * self.chunk_groups
 
 
-Policy = Full | Chunked
+@dataclass(frozen=True)
+class Streaming(Chunked):
+    """As `Chunked`, but the text of a group sees what its visual tokens see: of chunks before the window only their
+    text. So visual keys and values are never read again once they have left the window.
+
+    Source: the code of huggingface.co/BAAI/Video-XL-2 (`enable_chunk_prefill`, `chunk_prefill_mode: streaming`)."""
+
+    text_sees_all = False
+
+
+Policy = Full | Chunked | Streaming
 
 
 @dataclass

@@ -6,7 +6,8 @@ whose visual tokens see back to the same group, the window. Its rows all see
 
     all text before the run | visual tokens from the window on | themselves, causally
 
-and its text rows see the visual tokens before the window too. Each is a contiguous slice of the store: no mask exists.
+and, unless the policy is `Streaming`, its text rows see the visual tokens before the window too. Each is a contiguous
+slice of the store: no mask exists.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ class Prefill:
     def attend(self, layer: int, step: Step, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of all rows of a step. What lies before the first window is read once, for the text of all runs."""
         store, out = self.store, torch.empty_like(q)
-        early = step.runs[0].window
+        early = step.runs[0].window if self.policy.text_sees_all else 0
         far = None
         if early and len(step.text):
             far = attend(self.attention, q[:, step.text], store.blocks(store.visual, layer, 0, early))
@@ -180,7 +181,7 @@ class Prefill:
             seen = attend(self.attention, q[:, own], near, (k[:, own], v[:, own]))
             out[:, own] = seen.out
             text = step.text[run.text]
-            if not run.window or not len(text):
+            if not run.window or not len(text) or not self.policy.text_sees_all:
                 continue
             total = Softmax(seen.out[:, text - run.start], seen.lse[:, text - run.start])
             if far is not None:

@@ -1,7 +1,7 @@
-"""Weights of a checkpoint folder: safetensors shards with an index, or a single file, into modules built without memory.
+"""Weights of a checkpoint folder: safetensors shards with an index, or one file.
 
-Names and shapes are compared before any weight is read. Then tensors go one by one into the modules, so that loading
-needs no more memory than the weights themselves.
+Names and shapes are compared before any weight is read. Then tensors go one by one into modules that were built
+without memory, so that loading needs no more memory than the weights themselves.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ Key names: the module structure of `LlavaQwenForCausalLM` in github.com/VectorSp
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -41,7 +41,7 @@ class Loaded:
     vision: Vision
     decoder: Qwen2Decoder
     tokenizer: PreTrainedTokenizerBase
-    generation: GenerationConfig = GenerationConfig()
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
     remarks: tuple[str, ...] = ()
 
 
@@ -94,8 +94,8 @@ def published_names(vision: Vision, decoder: nn.Module) -> dict[str, tuple[nn.Mo
 
 
 def ignored_keys(blocks: int, tied: bool) -> re.Pattern[str]:
-    """Keys that a released checkpoint may have and the model does not use: a text projector that is never called, SigLIP's last
-    block, final norm and pooling head, rotary tables, and the alias of tied embeddings."""
+    """Keys that a released checkpoint may have and the model does not use: a text projector that is never called,
+    SigLIP's last block, final norm and pooling head, rotary tables, and the alias of tied embeddings."""
     tower = re.escape(TOWER)
     unused = [
         r"model\.text_mlp\..+",

@@ -42,7 +42,7 @@ LANGUAGE_SIZES = (
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of the vision tower and of the language model. `remarks`: what config.json says and the model does not do."""
+    """Sizes of the vision tower and of the language model. `remarks`: values of config.json that are not used."""
 
     vision: SiglipVisionConfig
     language: Qwen2Config

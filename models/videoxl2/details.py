@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import groupby
+from collections.abc import Mapping
 from typing import Any
 
 from evalkit.model import Description, FrameSpan
@@ -21,7 +20,7 @@ def details_of(selection: Selection, group_frames: int) -> dict[str, Any]:
 
 
 def describe(details: Mapping[str, Any], plan: FramePlan) -> Description:
-    """A sentence on the chunks, and one span for each run of neighbouring chunks of the same kind."""
+    """A sentence on the chunks, and a span for each."""
     if "dense_chunks" not in details:
         return Description()
     if details["dense_chunks"] is None:
@@ -32,13 +31,13 @@ def describe(details: Mapping[str, Any], plan: FramePlan) -> Description:
         f"bi-level decode: {len(dense)} of {count} chunks dense, {frames} frames each; "
         f"in the others {details['compression']} visual tokens averaged into one"
     )
-    return Description((line,), tuple(_spans(dense, count, frames, len(plan))))
-
-
-def _spans(dense: set[int], count: int, frames: int, total: int) -> Iterator[FrameSpan]:
-    for is_dense, run in groupby(range(count), key=dense.__contains__):
-        chunks = list(run)
-        first, last = chunks[0], chunks[-1]
-        label = f"chunk {first}" if first == last else f"chunks {first} to {last}"
-        kind = "dense" if is_dense else "pooled"
-        yield FrameSpan(first * frames, min((last + 1) * frames, total) - 1, kind, label)
+    spans = tuple(
+        FrameSpan(
+            first=chunk * frames,
+            last=min((chunk + 1) * frames, len(plan)) - 1,
+            kind="dense" if chunk in dense else "pooled",
+            label=f"chunk {chunk}",
+        )
+        for chunk in range(count)
+    )
+    return Description((line,), spans)

@@ -18,7 +18,7 @@ from evalkit.model import NEUTRAL, Axis, Description, Estimator, ModelSettings, 
 from evalkit.types import FramePlan, FrameRequest
 from evalkit.video.sampling import check
 
-from ..shared.layout import Chunked, Full, Policy
+from ..shared.layout import Chunked, Full, Policy, Streaming
 
 IMAGE_SIZE = 384
 VISUAL_TOKENS = 144
@@ -27,6 +27,7 @@ GROUP = 4
 DTYPES = ("bfloat16", "float16", "float32")
 ATTENTION = ("sdpa", "flash_attention_2", "eager", "flex")
 TIME_REWRITES = ("authors", "correct", "off")
+PREFILL_RULES = ("masked", "streaming")
 RELEVANCE = ("attention", "siglip", "file", "uniform", "random")
 ON_MISS = ("error", "dense")
 
@@ -55,13 +56,17 @@ class FrameSettings:
 @dataclass
 class SparsePrefill:
     """Chunk-based prefill: visual tokens see the text, their own chunk of `chunk_groups` groups and `previous_chunks`
-    chunks before it. Defaults when on: 4 and 3, the authors' setting for most benchmarks."""
+    chunks before it. `rule` says what the text of a group sees: masked: everything before it, as in the authors'
+    evaluation code; streaming: what its visual tokens see, as in the released model's own code. Defaults when on:
+    masked, 4 and 3, the authors' setting for most benchmarks."""
 
     enabled: bool | None = None
     chunk_groups: int | None = None
     previous_chunks: int | None = None
+    rule: str | None = None
 
     def __post_init__(self) -> None:
+        _one_of(PREFILL_RULES, "sparse_prefill.rule", self.rule)
         _at_least(1, "sparse_prefill.chunk_groups", self.chunk_groups)
         _at_least(0, "sparse_prefill.previous_chunks", self.previous_chunks)
 
@@ -69,14 +74,15 @@ class SparsePrefill:
         """With `enabled` decided and, where on, the defaults filled in."""
         if not _switched_on(self, "sparse_prefill"):
             return SparsePrefill(enabled=False)
-        return SparsePrefill(True, _or(self.chunk_groups, 4), _or(self.previous_chunks, 3))
+        return SparsePrefill(True, _or(self.chunk_groups, 4), _or(self.previous_chunks, 3), _or(self.rule, "masked"))
 
     def policy(self) -> Policy:
         """What the prefill lets each token see."""
         if not self.enabled:
             return Full()
         assert self.chunk_groups is not None and self.previous_chunks is not None, "settled first"
-        return Chunked(self.chunk_groups, self.previous_chunks)
+        rule = Streaming if self.rule == "streaming" else Chunked
+        return rule(self.chunk_groups, self.previous_chunks)
 
 
 @dataclass

@@ -28,6 +28,7 @@ KINDS = (
     "sequence",
     "llm_pure",
     "llm_chunked",
+    "llm_streaming",
     "llm_bilevel",
     "frame_sampling",
     "prompts",

@@ -18,7 +18,7 @@ from evalkit.errors import ConfigError, ModelError, VideoError
 from evalkit.models.shared.attention import SdpaCpu
 from evalkit.models.shared.cost import attention_density
 from evalkit.models.shared.generation_config import GenerationConfig
-from evalkit.models.shared.layout import Chunked, Layout
+from evalkit.models.shared.layout import Chunked, Layout, Policy, Streaming
 from evalkit.models.videoxl2.adapter import Cache, VideoXL2Model
 from evalkit.models.videoxl2.checkpoint import load
 from evalkit.models.videoxl2.mini import folder
@@ -85,10 +85,12 @@ def context(count: int = 44, seed: int = 0, **how: Any) -> Context:
     return Context(VIDEO, Frames(count, seed), **how)
 
 
-SPARSE = SparsePrefill(True, 2, 1)
+SPARSE = SparsePrefill(True, chunk_groups=2, previous_chunks=1)
+STREAMING = SparsePrefill(True, 2, 1, "streaming")
 SETTINGS: dict[str, dict[str, Any]] = {
     "full": {},
     "chunked": {"sparse_prefill": SPARSE},
+    "streaming": {"sparse_prefill": STREAMING},
     "host": {"sparse_prefill": SPARSE, "kv_store": KVStoreSettings("cpu")},
     "eager": {"attention": "eager"},
 } | {
@@ -123,23 +125,25 @@ def test_settings_agree_where_they_must() -> None:
 
     full = texts()
     assert texts(sparse_prefill=SparsePrefill(True, 2, 99)) == full
+    assert texts(sparse_prefill=SparsePrefill(True, 2, 99, "streaming")) == full
     assert texts(attention="eager") == full
     assert texts(kv_store=KVStoreSettings("cpu")) == full
     assert texts(bilevel_decode=BilevelDecode(True, 1, 2, Budget(chunks=1), Relevance("uniform"))) == full
     assert texts(bilevel_decode=BilevelDecode(True, 4, 2, Budget(chunks=99), Relevance("uniform"))) == full
 
 
-def test_what_a_prefill_cost() -> None:
-    made = model(sparse_prefill=SPARSE)
+@pytest.mark.parametrize(("sparse", "policy"), [(SPARSE, Chunked(2, 1)), (STREAMING, Streaming(2, 1))])
+def test_what_a_prefill_cost(sparse: SparsePrefill, policy: Policy) -> None:
+    made = model(sparse_prefill=sparse)
     cost = made.prefill(context(42)).cost  # 11 groups, the last frame repeated
     tokens = made.text.context([float(i) for i in range(42)])
     layout = Layout(len(tokens.prefix), 0, [len(ids) for ids in tokens.groups], [144] * 11)
     assert (cost.frames, cost.visual_tokens, cost.context_tokens) == (42, 11 * 144, layout.length)
-    assert cost.attention_density == attention_density(layout, Chunked(2, 1)) < 1
+    assert cost.attention_density == attention_density(layout, policy) < 1
     assert cost.kv_bytes == made.size.kv_bytes(layout.length, 4)
     assert cost.video_decode_s == 1.5
     assert cost.vision_s > 0 and cost.prefill_s > 0
-    assert cost.flops == made.vision_size.frames(42) + made.size.prefill(layout, Chunked(2, 1))
+    assert cost.flops == made.vision_size.frames(42) + made.size.prefill(layout, policy)
     assert cost.peak_memory_bytes is None  # told for CUDA devices
 
 

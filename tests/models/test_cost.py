@@ -14,7 +14,7 @@ from evalkit.models.shared.attention import Eager
 from evalkit.models.shared.cost import LanguageSize, VisionSize, causal_pairs
 from evalkit.models.shared.generate import generate
 from evalkit.models.shared.kv_store import KVStore
-from evalkit.models.shared.layout import Chunked, Full, Layout, Policy
+from evalkit.models.shared.layout import Chunked, Full, Layout, Policy, Streaming
 from evalkit.models.shared.prefill import Prefill
 from evalkit.models.videoxl2.vision import GRID, Vision
 from evalkit.types import Decoding
@@ -25,7 +25,7 @@ models = cache(pair)
 LAYOUT = Layout(3, 0, [2, 3, 2, 2, 4, 2, 2], [8] * 7)
 
 
-@pytest.mark.parametrize("policy", [Full(), Chunked(1, 0), Chunked(1, 1)], ids=str)
+@pytest.mark.parametrize("policy", [Full(), Chunked(1, 0), Chunked(1, 1), Streaming(1, 1)], ids=str)
 def test_prefill(policy: Policy) -> None:
     """Plain matrix products compute the whole square of a run's own rows, the formula its visible half."""
     ours, _ = models()

@@ -50,11 +50,11 @@ def run(
         "plugins=[tests]", "task.allow_missing=true", "model.frames.max=24", "model.frames.fps=8", "min_coverage=0.0",
         "decoding.max_new_tokens=4", "model.device=cpu",
     ]  # fmt: skip
-    plan = job.plan(compose(words, [CONFIGS, CONF]), "videoxl2_mini")
+    plan = job.plan(compose(words, [CONFIGS, CONF]))
     with monkeypatch.context() as patch:
         if small is not None:
             built = VideoXL2Model.__init__
-            answer = VideoXL2Model.answer
+            answer = VideoXL2Model.answer_one
 
             def build(self: VideoXL2Model, *args: Any) -> None:
                 built(self, *args)
@@ -68,10 +68,15 @@ def run(
                     small.answering = False
 
             patch.setattr(VideoXL2Model, "__init__", build)
-            patch.setattr(VideoXL2Model, "answer", answered)
+            patch.setattr(VideoXL2Model, "answer_one", answered)
         code = job.run(plan)
-    lines = (only_run(results) / "records.jsonl").read_text(encoding="utf-8").splitlines()
-    return code, [json.loads(line) for line in lines]
+    records, prefills = (read_lines(only_run(results) / f"{name}.jsonl") for name in ("records", "prefills"))
+    of_id = {prefill.pop("id"): prefill for prefill in prefills}
+    return code, [{**of_id.get(record.pop("prefill", None), {}), **record} for record in records]
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +86,7 @@ def roomy(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str
     return rows
 
 
-SAME = ("question", "status", "reply", "frames", "sampling", "tokens", "kv_bytes", "finish", "prompt_sha256", "flops")
+SAME = ("question", "status", "reply", "frames", "plan", "tokens", "kv_bytes", "finish", "prompt_sha256", "flops")
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -109,7 +114,7 @@ def test_a_question_that_fits_in_no_way_is_marked_and_the_video_is_not_made_smal
     assert code == 0  # min_coverage=0
     assert [row["question"] for row in rows] == [row["question"] for row in roomy]
     for row in rows:
-        assert (row["status"], row["reply"], row["score"]) == ("failed", None, None)
+        assert (row["status"], row.get("reply"), row.get("score")) == ("failed", None, None)
         assert row["error"]["kind"] == "out_of_memory" and "while answering behind" in row["error"]["message"]
 
 

@@ -16,7 +16,7 @@ from evalkit.errors import ModelError
 from evalkit.models.shared.attention import Eager, SdpaCpu
 from evalkit.models.shared.cost import attention_density, causal_pairs, visible_pairs
 from evalkit.models.shared.kv_store import Keys, KVStore
-from evalkit.models.shared.layout import Chunked, Full, Layout, Policy
+from evalkit.models.shared.layout import Chunked, Full, Layout, Policy, Streaming
 from evalkit.models.shared.prefill import Prefill
 
 from .test_qwen2 import EagerAtEnd
@@ -40,7 +40,9 @@ layouts = st.builds(
     even | uneven,
     st.sampled_from([0, 0, 5]),
 )
-policies: st.SearchStrategy[Policy] = st.just(Full()) | st.builds(Chunked, st.integers(1, 5), st.integers(0, 4))
+policies: st.SearchStrategy[Policy] = st.just(Full()) | st.builds(
+    lambda rule, *window: rule(*window), st.sampled_from([Chunked, Streaming]), st.integers(1, 5), st.integers(0, 4)
+)
 
 
 def check(sequence: Sequence, policy: Policy, **how: Any) -> None:
@@ -114,6 +116,28 @@ def test_what_lies_outside_the_window_reaches_visual_tokens_through_text_alone()
     assert changed[2][outside].all()  # two hops
 
 
+def test_streaming_reads_no_visual_token_that_has_left_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is full attention as long as nothing has left it."""
+    ours, _ = models()
+    read, oldest = KVStore.read, []
+
+    def watched(self: KVStore, rows: Any, layer: int, start: int, end: int) -> Any:
+        if rows is self.visual and end > start:
+            oldest.append(self.visual.count - start)
+        return read(self, rows, layer, start, end)
+
+    monkeypatch.setattr(KVStore, "read", watched)
+    sequence = Sequence.random(Layout(3, 0, [2] * 20, [6] * 20), 1, 32)
+    prefilled(ours, sequence, Streaming(2, 1), step_rows=16)
+    assert max(oldest) == 2 * 6
+    oldest.clear()
+    prefilled(ours, sequence, Chunked(2, 1), step_rows=16)
+    assert max(oldest) > 15 * 6
+    short = Sequence.random(Layout(3, 0, [2] * 4, [6] * 4), 5, 32)
+    full, streaming = (answered(ours, prefilled(ours, short, p), short.question) for p in (Full(), Streaming(2, 1)))
+    assert worst(full, streaming) < TOLERANCE
+
+
 @settings(max_examples=100, deadline=None)
 @given(layouts, policies, st.integers(0, 5))
 def test_visible_pairs(layout: Layout, policy: Policy, suffix: int) -> None:
@@ -132,6 +156,8 @@ def test_visible_pairs(layout: Layout, policy: Policy, suffix: int) -> None:
         (600, Chunked(4, 11), 0.58),
         (2048, Chunked(4, 3), 0.17),
         (10000, Chunked(4, 3), 0.135),
+        (1300, Streaming(4, 1), 0.102),
+        (10000, Streaming(4, 1), 0.07),
     ],
 )
 def test_density_of_the_published_settings(frames: int, policy: Chunked, density: float) -> None:

@@ -102,7 +102,7 @@ def test_a_sweep_as_typed(tmp_path: Path) -> None:
     kept = [f"model.kv_store.folder={tmp_path / 'kv'}", "model.bilevel_decode.chunk_groups=1"]
     done = run_command("-m", *named, *kept, "model.bilevel_decode.compression=2,8", f"results={tmp_path / 'r'}")
     assert done.returncode == 0, done.stderr
-    rows = [json.loads(p.read_text().splitlines()[0]) for p in (tmp_path / "r").glob("*/*/*/records.jsonl")]
+    rows = [json.loads(p.read_text().splitlines()[0]) for p in (tmp_path / "r").glob("*/*/*/prefills.jsonl")]
     assert len(rows) == 2
     assert rows[0]["seconds"]["vision"] == rows[1]["seconds"]["vision"] > 0  # one prefill, whose cost both show
     assert len(list((tmp_path / "kv").iterdir())) == 1

@@ -1,4 +1,4 @@
-"""The vocabulary of Qwen2.5 as published, where a copy lies beside the repository: lengths that the layout relies on."""
+"""The vocabulary of Qwen2.5 as published, where a copy lies beside the repository: prefix and timestamp lengths."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from evalkit.cli.compose import compose
 from evalkit.config import instantiate
 from evalkit.errors import ConfigError
 from evalkit.model import Axis
+from evalkit.models.shared.layout import Chunked, Full, Policy, Streaming
 from evalkit.models.videoxl2 import VideoXL2, VideoXL2Mini
 from evalkit.models.videoxl2 import settings as module
 from evalkit.types import FramePlan
@@ -80,6 +81,19 @@ def test_bilevel_decode_switches_on_when_something_is_given(given: dict[str, Any
     assert values == expected
 
 
+@pytest.mark.parametrize(
+    ("given", "policy"),
+    [
+        ({}, Full()),
+        ({"enabled": True}, Chunked(4, 3)),
+        ({"rule": "masked"}, Chunked(4, 3)),
+        ({"rule": "streaming", "previous_chunks": 1}, Streaming(4, 1)),
+    ],
+)
+def test_the_rule_of_sparse_prefill(given: dict[str, Any], policy: Policy) -> None:
+    assert structured(sparse_prefill=given).sparse_prefill.policy() == policy
+
+
 def test_relevance_has_the_values_its_method_needs() -> None:
     def relevance(**given: Any) -> dict[str, Any]:
         settled = asdict(structured(bilevel_decode={"relevance": given}).bilevel_decode.relevance)
@@ -100,6 +114,8 @@ def test_two_ways_to_say_the_same_are_the_same() -> None:
     ("values", "words"),
     [
         ({"sparse_prefill": {"enabled": False, "chunk_groups": 4}}, "sparse_prefill.enabled=false"),
+        ({"sparse_prefill": {"enabled": False, "rule": "streaming"}}, "sparse_prefill.enabled=false"),
+        ({"sparse_prefill": {"rule": "stream"}}, 'Did you mean "streaming"'),
         ({"bilevel_decode": {"enabled": False, "compression": 4}}, "bilevel_decode.enabled=false"),
         ({"bilevel_decode": {"enabled": False, "budget": {"chunks": 4}}}, "bilevel_decode.enabled=false"),
         ({"bilevel_decode": {"enabled": False, "relevance": {"method": "random"}}}, "bilevel_decode.enabled=false"),
@@ -209,7 +225,8 @@ def test_spans_of_a_reply_cover_the_video_once() -> None:
     )
     assert [(span.first, span.last, span.kind, span.label) for span in spans] == [
         (0, 7, "dense", "chunk 0"),
-        (8, 23, "pooled", "chunks 1 to 2"),
+        (8, 15, "pooled", "chunk 1"),
+        (16, 23, "pooled", "chunk 2"),
         (24, 31, "dense", "chunk 3"),
         (32, 39, "pooled", "chunk 4"),
         (40, 41, "dense", "chunk 5"),

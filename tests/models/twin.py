@@ -14,7 +14,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from evalkit.models.shared.attention import Kernel, kernel
 from evalkit.models.shared.generate import Memory, Turn, extend
 from evalkit.models.shared.kv_store import Keys, KVStore
-from evalkit.models.shared.layout import Chunked, Layout, Policy
+from evalkit.models.shared.layout import Chunked, Layout, Policy, Streaming
 from evalkit.models.shared.prefill import Prefill
 from evalkit.models.shared.qwen2 import Qwen2Decoder
 
@@ -71,21 +71,24 @@ class Sequence:
         return self.embeds[self.layout.length :]
 
 
-def kinds(layout: Layout, suffix: int) -> list[int]:
-    """For each position the group of a visual token, -1 for text."""
-    rows = [-1] * layout.prefix
-    for group, (text, visual) in enumerate(zip(layout.text, layout.visual, strict=True)):
-        rows += [-1] * text + [group] * visual
-    return rows + [-1] * (layout.tail + suffix)
+def groups_of(layout: Layout, suffix: int) -> tuple[list[int], list[bool]]:
+    """For each position its group, -1 for prefix, tail and question; and whether it is a visual token."""
+    groups, visual = [-1] * layout.prefix, [False] * layout.prefix
+    for group, (texts, visuals) in enumerate(zip(layout.text, layout.visual, strict=True)):
+        groups += [group] * (texts + visuals)
+        visual += [False] * texts + [True] * visuals
+    behind = layout.tail + suffix
+    return groups + [-1] * behind, visual + [False] * behind
 
 
 def allowed(layout: Layout, policy: Policy, suffix: int) -> Tensor:
     """The visibility rule, pair by pair: bool `[n, n]`."""
-    group = kinds(layout, suffix)
+    group, visual = groups_of(layout, suffix)
     mask = torch.zeros(len(group), len(group), dtype=torch.bool)
     for row in range(len(group)):
         for column in range(row + 1):
-            if group[row] < 0 or group[column] < 0 or not isinstance(policy, Chunked):
+            windowed = visual[row] or (isinstance(policy, Streaming) and group[row] >= 0)
+            if not visual[column] or not windowed or not isinstance(policy, Chunked):
                 mask[row, column] = True
             else:
                 back = group[row] // policy.chunk_groups - group[column] // policy.chunk_groups
