@@ -20,7 +20,8 @@ from torch import Tensor
 from transformers import Qwen2Config
 
 from evalkit.models.shared.attention import kernel
-from evalkit.models.shared.kv_store import Keys, KVStore
+from evalkit.models.shared.kv_rows import Keys
+from evalkit.models.shared.kv_store import KVStore
 from evalkit.models.shared.layout import Layout, Policy
 from evalkit.models.shared.prefill import Prefill
 from evalkit.models.shared.qwen2 import Qwen2Decoder
@@ -72,8 +73,8 @@ def prefilled(
 ) -> KVStore:
     """A store filled with a context of `frames` frames."""
     context = Embeddings(frames, decoder.size.hidden)
-    store = KVStore(decoder, keys, host)
-    store.make_room(context.layout)
+    store = KVStore(decoder, Layout(), keys, host)
+    store.reserve(context.layout)
     prefill = Prefill(decoder, store, policy, kernel("sdpa", decoder.device, decoder.dtype))
     prefill.text(context.prefix)
     prefill.groups(context.groups())

@@ -16,9 +16,9 @@ import torch
 from bench import PREFIX, SUFFIX, TEXT, VISUAL, layout_of, prefilled, small_model, table
 
 from evalkit.models.shared.attention import kernel
-from evalkit.models.shared.bilevel import Mix, pool
+from evalkit.models.shared.bilevel import assemble_bilevel, pool
 from evalkit.models.shared.generate import Memory, generate
-from evalkit.models.shared.kv_store import Keys
+from evalkit.models.shared.kv_rows import Keys
 from evalkit.models.shared.layout import Chunked
 from evalkit.types import Decoding
 
@@ -50,7 +50,7 @@ def main() -> None:
             if ratio:
                 inner = [1 + i * (len(chunks) - 2) // max(1, count - 2) for i in range(count - 2)]
                 groups = [group for chunk in {0, len(chunks) - 1, *inner} for group in chunks[chunk]]
-                memory = Mix(store, pooled[ratio], groups)
+                memory = assemble_bilevel(store, pooled[ratio], groups)
                 kept = len(groups) * (VISUAL + TEXT) + (layout.groups - len(groups)) * (VISUAL // ratio + TEXT) + PREFIX
                 assert memory.length == kept and memory.nbytes == decoder.size.kv_bytes(kept, 4)
             assembled = time.perf_counter() - started

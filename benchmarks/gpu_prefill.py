@@ -28,7 +28,7 @@ from evalkit.models.shared.attention import ATTENTION, kernel
 from evalkit.models.shared.cost import VisionSize
 from evalkit.models.shared.generate import generate
 from evalkit.models.shared.kv_store import KVStore
-from evalkit.models.shared.layout import Chunked, Full
+from evalkit.models.shared.layout import Chunked, Full, Layout
 from evalkit.models.shared.prefill import Prefill
 from evalkit.models.shared.qwen2 import Qwen2Decoder
 from evalkit.models.videoxl2.config import SO400M
@@ -130,8 +130,8 @@ class Bench:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         layout, size = layout_of(frames), self.decoder.size
-        store = KVStore(self.decoder)
-        store.make_room(layout)
+        store = KVStore(self.decoder, Layout())
+        store.reserve(layout)
         prefill = Prefill(self.decoder, store, policy, self.attention)
         text = self.decoder.embed(torch.arange(8, device=self.device))
         with self.clock("all"):

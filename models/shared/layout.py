@@ -12,6 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+TEXT, VISUAL = "text", "visual"
+"""The kinds of rows in the KV store of such a context."""
+
 
 @dataclass(frozen=True)
 class Full:
@@ -110,7 +113,13 @@ class Layout:
         return self.visual_rows[-1]
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Rows of each kind."""
+        return {TEXT: self.text_tokens, VISUAL: self.visual_tokens}
+
+    @property
     def length(self) -> int:
+        """The position that follows the context."""
         return self.starts[-1] + self.tail
 
     def chunks(self, chunk_groups: int) -> list[range]:

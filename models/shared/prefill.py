@@ -22,7 +22,7 @@ from evalkit.errors import ModelError
 
 from .attention import Kernel, Softmax, attend
 from .kv_store import KVStore
-from .layout import Layout, Policy
+from .layout import TEXT, VISUAL, Layout, Policy
 from .memory import attempt
 from .qwen2 import Qwen2Decoder
 
@@ -51,10 +51,13 @@ class Step:
 
     rows: Tensor  # embeddings [n, hidden]
     start: int  # position of the first
-    text: Tensor  # which of them are text
-    visual: Tensor
+    which: dict[str, Tensor]  # which of them are of each kind
     runs: list[Run]
     after: Layout
+
+    @property
+    def text(self) -> Tensor:
+        return self.which[TEXT]
 
     @property
     def positions(self) -> Tensor:
@@ -65,7 +68,12 @@ class Prefill:
     """Fills `store` with a context under `policy`. Call `text` for the prefix, `groups`, and `text` for a tail."""
 
     def __init__(
-        self, decoder: Qwen2Decoder, store: KVStore, policy: Policy, attention: Kernel, step_rows: int = STEP_ROWS
+        self,
+        decoder: Qwen2Decoder,
+        store: KVStore[Layout],
+        policy: Policy,
+        attention: Kernel,
+        step_rows: int = STEP_ROWS,
     ) -> None:
         self.decoder, self.store, self.policy, self.attention = decoder, store, policy, attention
         self.step_rows = step_rows
@@ -82,7 +90,7 @@ class Prefill:
             after = Layout(layout.prefix + len(embeds))
         every = torch.arange(len(embeds), device=embeds.device)
         run = Run(0, len(embeds), slice(0, len(embeds)), layout.text_tokens, layout.visual_tokens, 0)
-        self.take(Step(embeds, layout.length, every, every[:0], [run], after))
+        self.take(Step(embeds, layout.length, {TEXT: every}, [run], after))
 
     @torch.inference_mode()
     def groups(self, stream: Iterable[Group]) -> None:
@@ -149,17 +157,17 @@ class Prefill:
         embeds = torch.cat([part for group in groups for part in group])
         is_text = torch.cat([torch.arange(len(text) + len(visual)) < len(text) for text, visual in groups])
         text, visual = (which.nonzero()[:, 0].to(embeds.device) for which in (is_text, ~is_text))
-        return Step(embeds, start, text, visual, runs, after)
+        return Step(embeds, start, {TEXT: text, VISUAL: visual}, runs, after)
 
     def take(self, step: Step) -> None:
         """Run `step` through the layers. Where this fails, the store is as it was."""
         store = self.store
-        store.make_room(step.after)
-        store.place(step.positions, step.text, step.visual)
+        store.reserve(step.after)
+        store.set_positions(step.positions, step.which)
         last = len(self.decoder.layers) - 1
 
         def keep(layer: int, unrotated: Tensor, rotated: Tensor, v: Tensor) -> None:
-            store.write(layer, step.text, step.visual, unrotated, rotated, v)
+            store.write(layer, step.which, unrotated, rotated, v)
 
         def see(layer: int, q: Tensor, unrotated: Tensor, rotated: Tensor, v: Tensor) -> Tensor:
             keep(layer, unrotated, rotated, v)
@@ -174,10 +182,10 @@ class Prefill:
         early = step.runs[0].window if self.policy.text_sees_all else 0
         far = None
         if early and len(step.text):
-            far = attend(self.attention, q[:, step.text], store.blocks(store.visual, layer, 0, early))
+            far = attend(self.attention, q[:, step.text], store.blocks(VISUAL, layer, 0, early))
         for run in step.runs:
             own = slice(run.start, run.end)
-            near = store.near(layer, run.text_before, run.window, run.visual_before)
+            near = store.slices(layer, [(TEXT, 0, run.text_before), (VISUAL, run.window, run.visual_before)])
             seen = attend(self.attention, q[:, own], near, (k[:, own], v[:, own]))
             out[:, own] = seen.out
             text = step.text[run.text]
@@ -187,7 +195,7 @@ class Prefill:
             if far is not None:
                 total.add(far.out[:, run.text], far.lse[:, run.text])
             if run.window > early:
-                between = attend(self.attention, q[:, text], store.blocks(store.visual, layer, early, run.window))
+                between = attend(self.attention, q[:, text], store.blocks(VISUAL, layer, early, run.window))
                 total.add(between.out, between.lse)
             out[:, text] = total.out.to(out.dtype)
         return out

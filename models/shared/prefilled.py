@@ -38,13 +38,13 @@ class Prefilled:
         text = json.dumps({**depends_on, "torch": torch.__version__}, sort_keys=True, default=str)
         return self.folder / f"{sha256(text.encode()).hexdigest()[:32]}.safetensors"
 
-    def load(self, path: Path, store: KVStore) -> PrefillCost | None:
+    def load(self, path: Path, store: KVStore[Layout]) -> PrefillCost | None:
         """Fill an empty store; None where there is no such file, or a damaged one, which is then made anew."""
         try:
             with safe_open(path, framework="pt") as file:
                 about = json.loads(file.metadata()["about"])
-                store.make_room(layout := Layout(**about["layout"]))
-                for name, rows in (("text", store.text), ("visual", store.visual)):
+                store.reserve(layout := Layout(**about["layout"]))
+                for name, rows in store.rows.items():
                     assert rows.unrotated is not None, "only un-rotated keys are shared"
                     count = rows.count = file.get_slice(f"{name}.values").get_shape()[2]
                     rows.values[:, :, :count].copy_(file.get_tensor(f"{name}.values"))
@@ -54,17 +54,17 @@ class Prefilled:
             return None
         except (SafetensorError, KeyError, ValueError):
             path.unlink(missing_ok=True)
-            store.text.count = store.visual.count = 0
+            store.commit(Layout())
             return None
         store.commit(layout)
         store.forget_rotated()
         os.utime(path)
         return PrefillCost(**about["cost"])
 
-    def save(self, path: Path, store: KVStore, cost: PrefillCost) -> str:
+    def save(self, path: Path, store: KVStore[Layout], cost: PrefillCost) -> str:
         """Keep a store whose rotated keys are forgotten; returns what went wrong. An answer does not depend on it."""
         tensors = {}
-        for name, rows in (("text", store.text), ("visual", store.visual)):
+        for name, rows in store.rows.items():
             assert rows.unrotated is not None and rows.rotated is None
             for what, kept in (("values", rows.values), ("keys", rows.unrotated)):
                 tensors[f"{name}.{what}"] = kept[:, :, : rows.count].cpu().contiguous()

@@ -39,7 +39,7 @@ class Asked:
     video: Video
     prompt: Prompt
     ids: Sequence[int]
-    store: KVStore
+    store: KVStore[Layout]
     observer: Observer | None = None
 
     @property

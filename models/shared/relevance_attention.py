@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .attention import Kernel, attend, fold
 from .kv_store import KVStore
+from .layout import VISUAL, Layout
 from .qwen2 import Qwen2Decoder
 from .relevance import Asked, Scored
 
@@ -36,10 +37,10 @@ class Attention(Scored):
 
 
 @torch.inference_mode()
-def visual_mass(decoder: Qwen2Decoder, attention: Kernel, store: KVStore, ids: Sequence[int]) -> Tensor:
+def visual_mass(decoder: Qwen2Decoder, attention: Kernel, store: KVStore[Layout], ids: Sequence[int]) -> Tensor:
     """Attention that each visual row of `store` gets from the question `ids`, summed over its tokens, all heads and
     layers: float32 `[visual rows]`."""
-    mass = torch.zeros(store.visual.count, dtype=torch.float32, device=store.device)
+    mass = torch.zeros(store.rows[VISUAL].count, dtype=torch.float32, device=store.device)
 
     def see(layer: int, q: Tensor, unrotated: Tensor, k: Tensor, v: Tensor) -> Tensor:
         seen = attend(attention, q, store.parts(layer), None)
@@ -53,12 +54,12 @@ def visual_mass(decoder: Qwen2Decoder, attention: Kernel, store: KVStore, ids: S
     return mass
 
 
-def add_mass(mass: Tensor, store: KVStore, layer: int, q: Tensor, lse: Tensor) -> None:
+def add_mass(mass: Tensor, store: KVStore[Layout], layer: int, q: Tensor, lse: Tensor) -> None:
     """Add exp(q k - lse), the attention of `q [heads, n, d]`, of one layer to each visual row."""
-    count, kv_heads = store.visual.count, store.visual.heads
+    count, kv_heads = store.rows[VISUAL].count, store.rows[VISUAL].heads
     rows = fold(q, kv_heads)[0].float() * q.shape[-1] ** -0.5
     total = lse.reshape(kv_heads, -1, 1)
     for start in range(0, count, MASS_ROWS):
         end = min(start + MASS_ROWS, count)
-        keys, _ = store.read(store.visual, layer, start, end)
+        keys, _ = store.read(VISUAL, layer, start, end)
         mass[start:end] += (rows @ keys.float().transpose(-1, -2) - total).exp_().sum((0, 1))

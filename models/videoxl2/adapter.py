@@ -17,11 +17,13 @@ from evalkit.model import PrefillModel, VideoCache
 from evalkit.types import Context, Decoding, PrefillCost, Prompt, Reply, Video
 from evalkit.video.identity import identity
 
+from ..shared.assembled_kv import AssembledKV
 from ..shared.attention import kernel
-from ..shared.bilevel import Mix, Pooled, pool
+from ..shared.bilevel import Pooled, assemble_bilevel, pool
 from ..shared.cost import VisionSize, attention_density
 from ..shared.generate import Generated, generate
-from ..shared.kv_store import Keys, KVStore
+from ..shared.kv_rows import Keys
+from ..shared.kv_store import KVStore
 from ..shared.layout import Layout
 from ..shared.memory import attempt
 from ..shared.prefill import Group, Prefill
@@ -34,6 +36,9 @@ from .text import END_OF_TURN, IMAGE, ChatText, ContextTokens
 from .vision import GRID, TOKENS
 
 END_OF_TEXT = "<|endoftext|>"
+
+QuestionKV = KVStore[Layout] | AssembledKV
+"""What a question attends to: the whole store, or what bi-level decode keeps of it."""
 
 _NAMES = dict.fromkeys(("id", "path", "duration_s", "subtitles"))
 """What of a video changes no frame."""
@@ -67,7 +72,7 @@ class Cache(VideoCache):
     """A prefilled video. `pooled`: its visual rows by compression ratio, for bi-level decoding."""
 
     video: Video | None = None
-    store: KVStore | None = None
+    store: KVStore[Layout] | None = None
     observer: Observer | None = None
     pooled: dict[int, Pooled] = field(default_factory=dict)
     note: str = ""
@@ -171,7 +176,7 @@ class VideoXL2Model(PrefillModel[Cache]):
             "tokens": asdict(tokens),
         }
 
-    def fill(self, cache: Cache, store: KVStore, context: Context, tokens: ContextTokens) -> None:
+    def fill(self, cache: Cache, store: KVStore[Layout], context: Context, tokens: ContextTokens) -> None:
         """Prefill, and what it cost."""
         plan, clock = context.frames.plan, Clock(self.decoder.device)
         if self.relevance is not None:
@@ -199,16 +204,16 @@ class VideoXL2Model(PrefillModel[Cache]):
             peak_memory_bytes=clock.peak_memory_bytes(),
         )
 
-    def new_store(self, tokens: ContextTokens) -> KVStore:
+    def new_store(self, tokens: ContextTokens) -> KVStore[Layout]:
         """An empty store with room for the whole video."""
         keys = Keys.ROTATED if self.relevance is None else Keys.ROTATED | Keys.UNROTATED
-        store = KVStore(self.decoder, keys, host=self.settings.kv_store.device == "cpu")
+        store = KVStore(self.decoder, Layout(), keys, host=self.settings.kv_store.device == "cpu")
         texts = [len(ids) for ids in tokens.groups]
         layout = Layout(len(tokens.prefix), len(tokens.tail), texts, [TOKENS] * len(texts))
-        if not attempt(lambda: store.make_room(layout))[0]:
-            where = "host memory" if store.host else f"memory of {store.device}"
+        if not attempt(lambda: store.reserve(layout))[0]:
+            where = "host memory" if store.place.host else f"memory of {store.device}"
             gib = self.size.kv_bytes(layout.length, self.decoder.dtype.itemsize) / 2**30
-            remedy = "take fewer frames" if store.host else "set kv_store.device=cpu or take fewer frames"
+            remedy = "take fewer frames" if store.place.host else "set kv_store.device=cpu or take fewer frames"
             raise ModelError(
                 f"The keys and values of {layout.length:,} tokens, {gib:.1f} GiB, do not fit into the {where}: "
                 f"{remedy} (frames.max).",
@@ -301,9 +306,9 @@ class VideoXL2Model(PrefillModel[Cache]):
         started = time.perf_counter()
         store, ids = cache.store, self.text.question(prompt)
         selection = self.select(cache, prompt, ids)
-        memory: KVStore | Mix = store
+        memory: QuestionKV = store
         if selection is not None and len(groups := selection.groups(store.layout)) < store.layout.groups:
-            memory = Mix(store, self.pooled(cache, selection.compression), groups)
+            memory = assemble_bilevel(store, self.pooled(cache, selection.compression), groups)
         selected_s = time.perf_counter() - started
         (generated,) = generate(self.decoder, self.attention, memory, [ids], decoding, self.stop, self.question_rows)
         return self.reply(cache, prompt, memory, ids, generated, selection, selected_s)
@@ -312,7 +317,7 @@ class VideoXL2Model(PrefillModel[Cache]):
         self,
         cache: Cache,
         prompt: Prompt,
-        memory: KVStore | Mix,
+        memory: QuestionKV,
         ids: Sequence[int],
         generated: Generated,
         selection: Selection | None,
@@ -336,7 +341,7 @@ class VideoXL2Model(PrefillModel[Cache]):
             remarks=self.notes(cache, memory, len(ids) + len(generated.ids), selection),
         )
 
-    def notes(self, cache: Cache, memory: KVStore | Mix, behind: int, selection: Selection | None) -> tuple[str, ...]:
+    def notes(self, cache: Cache, memory: QuestionKV, behind: int, selection: Selection | None) -> tuple[str, ...]:
         """What a reader of the answer should know."""
         notes = [*self.load_remarks, *(selection.notes if selection is not None else ())]
         if selection is not None and not selection.notes and memory is cache.store:
@@ -363,7 +368,12 @@ class VideoXL2Model(PrefillModel[Cache]):
         return cache.pooled[compression]
 
     def answer_flops(
-        self, store: KVStore, memory: KVStore | Mix, question: int, generated: Generated, selection: Selection | None
+        self,
+        store: KVStore[Layout],
+        memory: QuestionKV,
+        question: int,
+        generated: Generated,
+        selection: Selection | None,
     ) -> int:
         """Of the question's pass, the answer's and, where relevance is attention, the pass that found it."""
         flops = self.size.extend(memory.length, question + generated.passes - 1, generated.passes)

@@ -12,8 +12,9 @@ from transformers import Qwen2Config
 
 from evalkit.models.shared.attention import Kernel, kernel
 from evalkit.models.shared.generate import Memory, Turn, extend, generate
-from evalkit.models.shared.kv_store import Keys, KVStore
-from evalkit.models.shared.layout import Policy
+from evalkit.models.shared.kv_rows import Keys
+from evalkit.models.shared.kv_store import KVStore
+from evalkit.models.shared.layout import Layout, Policy
 from evalkit.models.shared.prefill import Prefill
 from evalkit.models.shared.qwen2 import Qwen2Decoder
 from evalkit.types import Decoding
@@ -48,7 +49,7 @@ def prefilled(
     attention: str = "sdpa",
 ) -> KVStore:
     """Prefix and video of a golden sequence, group by group."""
-    store = KVStore(decoder, keys, host)
+    store = KVStore(decoder, Layout(), keys, host)
     prefill = Prefill(decoder, store, policy, attention_of(decoder, attention), step_rows)
     prefill.text(embeds[: spans["prefix"]])
 
@@ -64,7 +65,7 @@ def prefilled(
 def unrotated(store: KVStore, layer: int) -> tuple[Tensor, Tensor]:
     """Keys before rotation and values `[kv heads, n, d]` in the order of the sequence."""
     order = torch.tensor(store.layout.text_positions() + store.layout.visual_positions()).argsort()
-    kinds = (store.text, store.visual)
+    kinds = store.rows.values()
     keys = torch.cat([rows.unrotated[layer, :, : rows.count] for rows in kinds if rows.unrotated is not None], 1)
     return keys[:, order], torch.cat([rows.values[layer, :, : rows.count] for rows in kinds], 1)[:, order]
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen2Config
 
-from evalkit.models.shared.bilevel import Mix
+from evalkit.models.shared.bilevel import assemble_bilevel
 from evalkit.models.videoxl2.adapter import VideoXL2Model
 from evalkit.models.videoxl2.checkpoint import Loaded
 from evalkit.models.videoxl2.config import ModelConfig
@@ -125,7 +125,7 @@ def test_frames_to_ids(case: Case, name: str, host: bool, tmp_path: Path) -> Non
     if selection is None:
         memory, length = cache.store, spans["video_end"]
     else:
-        memory = Mix(cache.store, model.pooled(cache, selection.compression), selection.groups(layout))
+        memory = assemble_bilevel(cache.store, model.pooled(cache, selection.compression), selection.groups(layout))
         length = variant["mixed_kv_length"]
     assert memory.length == length
     logits = suffix_logits(model.decoder, memory, model.decoder.embed(torch.tensor(ids)))[-1]

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from evalkit.models.shared.bilevel import Mix, pool
+from evalkit.models.shared.assembled_kv import AssembledKV
+from evalkit.models.shared.bilevel import assemble_bilevel, pool
 from evalkit.models.shared.kv_store import KVStore
 from evalkit.models.shared.layout import Chunked
 
@@ -15,7 +16,7 @@ from .cases import Case, assert_close, find_variants
 from .llm import continuation, decoder_of, prefilled, suffix_logits, unrotated
 
 
-def mix_of(store: KVStore, variant: dict[str, Any]) -> Mix:
+def mix_of(store: KVStore, variant: dict[str, Any]) -> AssembledKV:
     """The rule of the golden case, spelt out: units of two groups, chunks counted from one."""
     chunks = store.layout.chunks(variant["chunk_size"])
     assert len(chunks) == variant["video_chunks"]
@@ -26,7 +27,7 @@ def mix_of(store: KVStore, variant: dict[str, Any]) -> Mix:
     else:
         assert sorted(dense) == variant["dense_chunks_counted_from_1"]
     groups = {group for chunk in dense for group in chunks[chunk - 1]}
-    return Mix(store, pool(store, variant["compression"]), groups)
+    return assemble_bilevel(store, pool(store, variant["compression"]), groups)
 
 
 @pytest.mark.parametrize("host", [False, True], ids=["resident", "host"])
@@ -42,7 +43,7 @@ def test_mix_logits_and_ids(case: Case, name: str, host: bool) -> None:
     assert mix.length == variant["mixed_kv_length"]
     assert store.length == variant["dense_kv_length"]
     rows = expected[f"{name}.kv_rows"].long()
-    order = torch.tensor(mix.layout.text_positions() + mix.layout.visual_positions()).argsort()
+    order = torch.tensor(mix.positions).argsort()
     for layer in range(len(decoder.layers)):
         k, v = (x[:, order][:, rows] for x in mix.unrotated(layer))
         assert_close(k, expected[f"{name}.k.{layer}"], tolerance["kv_abs"], f"keys of layer {layer}")

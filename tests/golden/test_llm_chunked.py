@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from evalkit.models.shared.cost import attention_density, visible_pairs
-from evalkit.models.shared.kv_store import Keys
+from evalkit.models.shared.kv_rows import Keys
 from evalkit.models.shared.layout import Chunked, Layout, Policy, Streaming
 
 from .cases import Case, assert_close, find_cases, find_variants

@@ -306,7 +306,7 @@ def test_a_store_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr("evalkit.models.shared.kv_store.KVStore.make_room", full)
+    monkeypatch.setattr("evalkit.models.shared.kv_store.KVStore.reserve", full)
     with pytest.raises(ModelError, match=r"GiB, do not fit.*kv_store\.device=cpu") as raised:
         model().prefill(context())
     assert raised.value.kind == "out_of_memory"

@@ -10,10 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from evalkit.models.shared.bilevel import Mix, pool
+from evalkit.models.shared.bilevel import assemble_bilevel, bilevel_layout, pool
 from evalkit.models.shared.cost import mixed_rows
-from evalkit.models.shared.kv_store import Keys, KVStore
-from evalkit.models.shared.layout import Chunked, Full, Layout
+from evalkit.models.shared.kv_rows import Keys
+from evalkit.models.shared.kv_store import KVStore
+from evalkit.models.shared.layout import TEXT, VISUAL, Chunked, Full, Layout
 from evalkit.models.shared.qwen2 import rotate
 
 from .test_prefill import layouts
@@ -51,10 +52,11 @@ def test_equals_the_mix_built_row_by_row(
     dense = {group for group in dense if group < layout.groups}
     sequence = Sequence.random(layout, 3, 32, seed)
     store = prefilled(ours, sequence, Chunked(2, 1), KEPT, host)
-    mix = Mix(store, pool(store, compression), dense)
-    assert mix.length == mixed_rows(layout, compression, dense)
+    mix = assemble_bilevel(store, pool(store, compression), dense)
+    mixed = bilevel_layout(layout, compression, dense)
+    assert mix.length == mixed.length == mixed_rows(layout, compression, dense)
     assert mix.nbytes == ours.size.kv_bytes(mix.length, 4)
-    order = torch.tensor(mix.layout.text_positions() + mix.layout.visual_positions()).argsort()
+    order = torch.tensor(mix.positions).argsort()
     rotation = ours.rope.at(torch.arange(mix.length))
     for layer in range(3):
         keys, values = (x[:, order] for x in mix.unrotated(layer))
@@ -74,42 +76,48 @@ def test_nothing_pooled_is_dense(policy: Full | Chunked, compression: int) -> No
     sequence = Sequence.random(LAYOUT, 5, 32)
     store = prefilled(ours, sequence, policy, KEPT)
     expected = answered(ours, store, sequence.question)
-    everything = Mix(store, pool(store, compression), range(7))
+    everything = assemble_bilevel(store, pool(store, compression), range(7))
     assert worst(answered(ours, everything, sequence.question), expected) < 2e-5
-    uncompressed = Mix(store, pool(store, 1), {0, 6})
+    uncompressed = assemble_bilevel(store, pool(store, 1), {0, 6})
     assert worst(answered(ours, uncompressed, sequence.question), expected) < 2e-5
     if compression > 1:
-        assert worst(answered(ours, Mix(store, pool(store, compression), {0, 6}), sequence.question), expected) > 0.01
+        assert (
+            worst(
+                answered(ours, assemble_bilevel(store, pool(store, compression), {0, 6}), sequence.question), expected
+            )
+            > 0.01
+        )
 
 
 def test_pooling_comes_before_rotation() -> None:
     ours, _ = models()
     sequence = Sequence.random(LAYOUT, 5, 32)
     store = prefilled(ours, sequence, Full(), Keys.UNROTATED | Keys.ROTATED)
-    mix = Mix(store, pool(store, 4), {0, 6})
+    mix = assemble_bilevel(store, pool(store, 4), {0, 6})
     right = answered(ours, mix, sequence.question)
     rotated_first = pool(store, 4)
-    rotated = store.visual.rotated
+    rotated = store.rows[VISUAL].rotated
     assert rotated is not None
-    rotated_first.keys = rotated[:, :, : store.visual.count].unflatten(2, (-1, 4)).mean(3)
-    assert worst(answered(ours, Mix(store, rotated_first, {0, 6}), sequence.question), right) > 0.01
+    rotated_first.rows.unrotated = rotated[:, :, : store.rows[VISUAL].count].unflatten(2, (-1, 4)).mean(3)
+    assert worst(answered(ours, assemble_bilevel(store, rotated_first, {0, 6}), sequence.question), right) > 0.01
 
 
 def test_pooling_commutes_with_the_layout_of_heads() -> None:
     ours, _ = models()
     store = prefilled(ours, Sequence.random(LAYOUT, 1, 32), Full(), KEPT)
-    flat = store.visual.values[0, :, : store.visual.count].transpose(0, 1).flatten(1)  # [rows, heads * d]
+    flat = store.rows[VISUAL].values[0, :, : store.rows[VISUAL].count].transpose(0, 1).flatten(1)  # [rows, heads * d]
     pooled = flat.unflatten(0, (-1, 4)).mean(1).unflatten(1, (2, 8)).transpose(0, 1)
-    assert worst(pool(store, 4).values[0], pooled) < 1e-6
+    assert worst(pool(store, 4).rows.values[0], pooled) < 1e-6
 
 
 def test_text_is_never_pooled() -> None:
     ours, _ = models()
     store = prefilled(ours, Sequence.random(LAYOUT, 1, 32), Chunked(2, 1), KEPT)
-    mix = Mix(store, pool(store, 8), ())
-    text = store.text.count
-    assert mix.layout.text == LAYOUT.text and mix.layout.visual == [1] * 7
-    assert torch.equal(mix.values[:, :, :text], store.text.values[:, :, :text])
+    mix = assemble_bilevel(store, pool(store, 8), ())
+    text = store.rows[TEXT].count
+    mixed = bilevel_layout(LAYOUT, 8, ())
+    assert mixed.text == LAYOUT.text and mixed.visual == [1] * 7
+    assert torch.equal(mix.values[:, :, :text], store.rows[TEXT].values[:, :, :text])
 
 
 def test_half_precision_means_are_taken_in_float32() -> None:
@@ -118,8 +126,8 @@ def test_half_precision_means_are_taken_in_float32() -> None:
     sequence.embeds = sequence.embeds.to(torch.bfloat16)
     store = prefilled(half, sequence, Full(), KEPT)
     pooled = pool(store, 8)
-    exact = store.visual.values[:, :, : store.visual.count].float().unflatten(2, (-1, 8)).mean(3)
-    assert pooled.values.dtype == torch.bfloat16 and torch.equal(pooled.values, exact.to(torch.bfloat16))
+    exact = store.rows[VISUAL].values[:, :, : store.rows[VISUAL].count].float().unflatten(2, (-1, 8)).mean(3)
+    assert pooled.rows.values.dtype == torch.bfloat16 and torch.equal(pooled.rows.values, exact.to(torch.bfloat16))
 
 
 @pytest.mark.parametrize("dense", [{0, 6}, {0, 2, 3, 6}, set(range(7))])

@@ -30,7 +30,7 @@ def test_prefill(policy: Policy) -> None:
     """Plain matrix products compute the whole square of a run's own rows, the formula its visible half."""
     ours, _ = models()
     sequence = Sequence.random(LAYOUT, 0, 32)
-    store = KVStore(ours)
+    store = KVStore(ours, Layout())
     prefill = Prefill(ours, store, policy, Eager(), step_rows=1)  # a group at a time
     with FlopCounterMode(display=False) as counter:
         prefill.text(sequence.embeds[:3])

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig
 
-from evalkit.models.shared.bilevel import Mix, pool
+from evalkit.models.shared.bilevel import assemble_bilevel, pool
 from evalkit.models.shared.generate import Sampler, generate
-from evalkit.models.shared.kv_store import Keys
+from evalkit.models.shared.kv_rows import Keys
 from evalkit.models.shared.layout import Chunked, Full, Layout, Policy
 from evalkit.types import Decoding
 
@@ -56,7 +56,7 @@ def test_positions_go_on_behind_the_mix() -> None:
     ours, _ = models()
     sequence = Sequence.random(Layout(3, 0, [2] * 6, [8] * 6), 0, 32)
     store = prefilled(ours, sequence, Chunked(2, 1), Keys.UNROTATED)
-    mix = Mix(store, pool(store, 4), {0, 5})
+    mix = assemble_bilevel(store, pool(store, 4), {0, 5})
     ids = [5, 9, 2]
     (answer,) = generate(ours, sdpa(ours), mix, [ids], Decoding(max_new_tokens=TOKENS), ())
     for count in range(TOKENS):

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from evalkit.models.shared.attention import SdpaCpu
 from evalkit.models.shared.cost import LanguageSize
-from evalkit.models.shared.kv_store import Keys, KVStore
-from evalkit.models.shared.layout import Chunked, Full, Layout
+from evalkit.models.shared.kv_rows import Keys
+from evalkit.models.shared.kv_store import KVStore
+from evalkit.models.shared.layout import TEXT, VISUAL, Chunked, Full, Layout
 from evalkit.models.shared.prefill import Prefill
 
 from .test_prefill import layouts
@@ -40,8 +41,8 @@ def test_host_memory_is_copied_before_it_is_read() -> None:
     sequence = Sequence.random(LAYOUT, 5, 32)
     for host in (False, True):
         store = prefilled(ours, sequence, Full(), host=host)
-        kept = store.visual.values.untyped_storage().data_ptr()
-        shared = [v.untyped_storage().data_ptr() == kept for _, v in store.blocks(store.visual, 0, 0, 9)]
+        kept = store.rows[VISUAL].values.untyped_storage().data_ptr()
+        shared = [v.untyped_storage().data_ptr() == kept for _, v in store.blocks(VISUAL, 0, 0, 9)]
         assert shared == [not host]
 
 
@@ -49,7 +50,7 @@ def test_late_rotation_is_the_same_rotation() -> None:
     ours, _ = models()
     sequence = Sequence.random(LAYOUT, 5, 32)
     store = prefilled(ours, sequence, Chunked(2, 1), Keys.ROTATED | Keys.UNROTATED)
-    for rows in (store.text, store.visual):
+    for rows in store.rows.values():
         assert rows.rotated is not None
     early = [[k.clone() for k, _ in store.parts(layer)] for layer in range(3)]
     logits = answered(ours, store, sequence.question)
@@ -79,33 +80,33 @@ def test_released_size_takes_56_kib_a_token() -> None:
 
 def test_growth_copies_a_bounded_number_of_times_each_row() -> None:
     ours, _ = models()
-    store = KVStore(ours)
+    store = KVStore(ours, Layout())
     copied = 0
-    grown = store.visual._grown
+    grown = store.rows[VISUAL]._grown
 
     def counting(old: Tensor, capacity: int) -> Tensor:
         nonlocal copied
-        copied += store.visual.count
+        copied += store.rows[VISUAL].count
         return grown(old, capacity)
 
-    store.visual._grown = counting  # type: ignore[method-assign]
+    store.rows[VISUAL]._grown = counting  # type: ignore[method-assign]
     sequence = Sequence.random(Layout(1, 0, [0] * 500, [2] * 500), 1, 32)
     Prefill(ours, store, Chunked(1, 0), sdpa(ours), step_rows=2).groups(sequence.groups())
-    assert store.visual.count == 1000
+    assert store.rows[VISUAL].count == 1000
     assert copied / 2 <= 3 * 1000  # values and keys; growing step by step would copy 250,000
 
 
 def test_room_is_made_once_where_the_context_is_known() -> None:
     ours, _ = models()
     sequence = Sequence.random(LAYOUT, 1, 32)
-    store = KVStore(ours)
-    store.make_room(sequence.layout)
-    assert (store.text.capacity, store.visual.capacity) == (LAYOUT.text_tokens, LAYOUT.visual_tokens)
-    before = store.visual.values.data_ptr()
+    store = KVStore(ours, Layout())
+    store.reserve(sequence.layout)
+    assert (store.rows[TEXT].capacity, store.rows[VISUAL].capacity) == (LAYOUT.text_tokens, LAYOUT.visual_tokens)
+    before = store.rows[VISUAL].values.data_ptr()
     prefill = Prefill(ours, store, Full(), sdpa(ours), 20)
     prefill.text(sequence.embeds[:3])
     prefill.groups(sequence.groups())
-    assert store.visual.values.data_ptr() == before
+    assert store.rows[VISUAL].values.data_ptr() == before
 
 
 class FailsAt(SdpaCpu):
@@ -125,7 +126,7 @@ class FailsAt(SdpaCpu):
 def test_a_step_that_fails_leaves_the_store_as_it_was(call: int) -> None:
     ours, _ = models()
     sequence = Sequence.random(LAYOUT, 5, 32)
-    store = KVStore(ours)
+    store = KVStore(ours, Layout())
     prefill = Prefill(ours, store, Chunked(2, 1), FailsAt(call), 33)
     prefill.attention.left += 2  # the prefix
     prefill.text(sequence.embeds[:3])

@@ -15,8 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from evalkit.errors import ModelError
 from evalkit.models.shared.attention import Eager, SdpaCpu
 from evalkit.models.shared.cost import attention_density, causal_pairs, visible_pairs
-from evalkit.models.shared.kv_store import Keys, KVStore
-from evalkit.models.shared.layout import Chunked, Full, Layout, Policy, Streaming
+from evalkit.models.shared.kv_rows import Keys
+from evalkit.models.shared.kv_store import KVStore
+from evalkit.models.shared.layout import TEXT, VISUAL, Chunked, Full, Layout, Policy, Streaming
 from evalkit.models.shared.prefill import Prefill
 
 from .test_qwen2 import EagerAtEnd
@@ -122,8 +123,8 @@ def test_streaming_reads_no_visual_token_that_has_left_the_window(monkeypatch: p
     read, oldest = KVStore.read, []
 
     def watched(self: KVStore, rows: Any, layer: int, start: int, end: int) -> Any:
-        if rows is self.visual and end > start:
-            oldest.append(self.visual.count - start)
+        if rows == VISUAL and end > start:
+            oldest.append(self.rows[VISUAL].count - start)
         return read(self, rows, layer, start, end)
 
     monkeypatch.setattr(KVStore, "read", watched)
@@ -171,7 +172,7 @@ def test_groups_are_taken_as_they_come() -> None:
     """No more than a step and one group wait."""
     ours, _ = models()
     sequence = Sequence.random(Layout(3, 0, [2] * 40, [6] * 40), 1, 32)
-    store = KVStore(ours)
+    store = KVStore(ours, Layout())
     prefill = Prefill(ours, store, Chunked(2, 1), sdpa(ours), step_rows=33)
     prefill.text(sequence.embeds[:3])
     waiting = []
@@ -193,7 +194,12 @@ class Largest(TorchDispatchMode):
 
     def __init__(self, store: KVStore) -> None:
         super().__init__()
-        kept = (store.text.values, store.text.rotated, store.visual.values, store.visual.rotated)
+        kept = (
+            store.rows[TEXT].values,
+            store.rows[TEXT].rotated,
+            store.rows[VISUAL].values,
+            store.rows[VISUAL].rotated,
+        )
         self.kept = {tensor.untyped_storage().data_ptr() for tensor in kept if tensor is not None}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -211,8 +217,8 @@ def test_no_tensor_is_larger_than_what_a_chunk_sees() -> None:
 
     def largest(groups: int) -> int:
         sequence = Sequence.random(Layout(3, 0, [2] * groups, [6] * groups), 1, 32)
-        store = KVStore(ours)
-        store.make_room(sequence.layout)
+        store = KVStore(ours, Layout())
+        store.reserve(sequence.layout)
         prefill = Prefill(ours, store, Chunked(2, 1), SdpaCpu(), step_rows=32)
         with Largest(store) as seen:
             prefill.text(sequence.embeds[:3])

@@ -21,8 +21,9 @@ from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipModel
 
 from evalkit.errors import CheckpointError, ConfigError, DataError, ModelError
 from evalkit.models.shared.cost import mixed_rows
-from evalkit.models.shared.kv_store import Keys, KVStore
-from evalkit.models.shared.layout import Chunked, Layout
+from evalkit.models.shared.kv_rows import Keys
+from evalkit.models.shared.kv_store import KVStore
+from evalkit.models.shared.layout import VISUAL, Chunked, Layout
 from evalkit.models.shared.relevance import Asked, Budget, Randomly, Scored, Uniform
 from evalkit.models.shared.relevance_attention import Attention, visual_mass
 from evalkit.models.shared.relevance_siglip import Siglip, TextFrame
@@ -38,7 +39,7 @@ decoders = cache(pair)
 
 def store_of(layout: Layout) -> KVStore:
     """A store of which only the layout is looked at."""
-    store = KVStore(decoders()[0])
+    store = KVStore(decoders()[0], Layout())
     store.layout = layout
     return store
 
@@ -172,10 +173,10 @@ def test_attention_finds_the_chunk_that_answers() -> None:
     for target in (2, 4):
         sequence = Sequence.random(layout, 0, 32)
         store = prefilled(ours, sequence, Chunked(2, 1), Keys.UNROTATED)
-        assert store.visual.unrotated is not None
+        assert store.rows[VISUAL].unrotated is not None
         chunks = layout.chunks(2)
         start, end = layout.visual_rows[chunks[target][0]], layout.visual_rows[chunks[target][-1] + 1]
-        store.visual.unrotated[:, :, start:end] *= 6  # sharper keys draw attention
+        store.rows[VISUAL].unrotated[:, :, start:end] *= 6  # sharper keys draw attention
         method = Attention(2, 4, Budget(chunks=1), decoder=ours, attention=sdpa(ours))
         question = Asked(VIDEO, Prompt("What?"), [5, 6, 7], store)
         assert method.select(question).dense == (0, target, 5)

@@ -13,7 +13,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from evalkit.models.shared.attention import Kernel, kernel
 from evalkit.models.shared.generate import Memory, Turn, extend
-from evalkit.models.shared.kv_store import Keys, KVStore
+from evalkit.models.shared.kv_rows import Keys
+from evalkit.models.shared.kv_store import KVStore
 from evalkit.models.shared.layout import Chunked, Layout, Policy, Streaming
 from evalkit.models.shared.prefill import Prefill
 from evalkit.models.shared.qwen2 import Qwen2Decoder
@@ -120,7 +121,7 @@ def prefilled(
     attention: Kernel | None = None,
 ) -> KVStore:
     """The context of `sequence` in a store."""
-    store = KVStore(decoder, keys, host)
+    store = KVStore(decoder, Layout(), keys, host)
     prefill = Prefill(decoder, store, policy, attention or sdpa(decoder), step_rows)
     layout, embeds = sequence.layout, sequence.embeds
     prefill.text(embeds[: layout.prefix])
@@ -132,7 +133,7 @@ def prefilled(
 def in_order(store: KVStore, layer: int, what: str) -> Tensor:
     """`rotated`, `unrotated` or `values` of one layer in the order of the sequence `[kv heads, n, d]`."""
     order = torch.tensor(store.layout.text_positions() + store.layout.visual_positions()).argsort()
-    return torch.cat([getattr(rows, what)[layer, :, : rows.count] for rows in (store.text, store.visual)], 1)[:, order]
+    return torch.cat([getattr(rows, what)[layer, :, : rows.count] for rows in store.rows.values()], 1)[:, order]
 
 
 def answered(decoder: Qwen2Decoder, memory: Memory, question: Tensor) -> Tensor:
