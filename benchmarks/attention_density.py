@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from bench import table
 
-from evalkit.models.shared.cost import LanguageSize, VisionSize, attention_density, causal_pairs
+from evalkit.models.shared.cost import LanguageSize, attention_density, causal_pairs
 from evalkit.models.shared.layout import Chunked, Full, Layout
+from evalkit.models.videoxl2.sizes import VisionSize
 
 LANGUAGE = LanguageSize(3584, 18944, 28, 28, 4, 128, 152064)
 VISION = VisionSize(1152, 4304, 26, 729, 588, 576, 3584)

@@ -25,15 +25,15 @@ from torch import Tensor, nn
 from transformers import Qwen2Config, SiglipVisionConfig
 
 from evalkit.models.shared.attention import ATTENTION, kernel
-from evalkit.models.shared.cost import VisionSize
 from evalkit.models.shared.generate import generate
 from evalkit.models.shared.kv_store import KVStore
 from evalkit.models.shared.layout import Chunked, Full, Layout
 from evalkit.models.shared.prefill import Prefill
 from evalkit.models.shared.qwen2 import Qwen2Decoder
-from evalkit.models.videoxl2.config import SO400M
+from evalkit.models.videoxl2.geometry import GRID
 from evalkit.models.videoxl2.pixels import pixel_values
-from evalkit.models.videoxl2.vision import GRID, Vision
+from evalkit.models.videoxl2.sizes import SO400M, VisionSize
+from evalkit.models.videoxl2.vision import Vision
 from evalkit.types import Decoding
 
 LANGUAGE = {

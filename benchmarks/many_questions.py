@@ -22,7 +22,7 @@ from evalkit.model import VideoModel
 from evalkit.models.videoxl2 import VideoXL2Mini
 from evalkit.models.videoxl2.settings import (
     BilevelDecode,
-    Budget,
+    BudgetSettings,
     FrameSettings,
     SparsePrefill,
 )
@@ -63,7 +63,7 @@ def main() -> None:
         "chunked": {"sparse_prefill": SparsePrefill(True)},
         "chunked, bi-level": {
             "sparse_prefill": SparsePrefill(True),
-            "bilevel_decode": BilevelDecode(True, budget=Budget(2)),
+            "bilevel_decode": BilevelDecode(True, budget=BudgetSettings(2)),
         },
     }
     rows = []

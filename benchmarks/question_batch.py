@@ -15,7 +15,7 @@ import torch
 from bench import SUFFIX, best_of, prefilled, small_model, table
 
 from evalkit.models.shared.attention import kernel
-from evalkit.models.shared.generate import Turn, extend, generate
+from evalkit.models.shared.generate import QuestionRows, extend, generate
 from evalkit.models.shared.layout import Chunked
 from evalkit.types import Decoding
 
@@ -40,7 +40,7 @@ def main() -> None:
         out = []
         for at in range(0, len(asked), batch):
             rows = [decoder.embed(torch.tensor(ids)) for ids in asked[at : at + batch]]
-            hidden = extend(decoder, attention, store, [Turn(decoder, SUFFIX) for _ in rows], rows)
+            hidden = extend(decoder, attention, store, [QuestionRows(decoder, SUFFIX) for _ in rows], rows)
             out += [decoder.logits(rows[-1]) for rows in hidden]
         return torch.stack(out)
 

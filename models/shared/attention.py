@@ -205,7 +205,7 @@ def chosen(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
     return FlashAttention2()
 
 
-class Softmax:
+class MergedAttention:
     """Attention of the same rows over several parts, merged in float32 as they come."""
 
     def __init__(self, out: Tensor, lse: Tensor) -> None:
@@ -223,20 +223,20 @@ def joined(parts: list[Part]) -> Part:
     return torch.cat([k for k, _ in parts], 1), torch.cat([v for _, v in parts], 1)
 
 
-def attend(attention: Kernel, q: Tensor, history: Iterable[Part], own: Part | None = None) -> Softmax:
+def attend(attention: Kernel, q: Tensor, history: Iterable[Part], own: Part | None = None) -> MergedAttention:
     """Rows `q` see all of `history` and, causally, the last n keys: their own. A list of parts is small: it is joined
     for one call. An iterator yields what may be long, part by part; each is let go before the next."""
     if isinstance(history, list):
         if own is not None and attention.aligns_at_end:
-            return Softmax(*attention(q, *joined([*history, own]), causal=True))
+            return MergedAttention(*attention(q, *joined([*history, own]), causal=True))
         history = [joined(history)] if history else []
-    total = Softmax(*attention(q, *own, causal=True)) if own is not None else None
+    total = MergedAttention(*attention(q, *own, causal=True)) if own is not None else None
     for k, v in history:
         if not k.shape[1]:
             continue
         part = attention(q, k, v)
         if total is None:
-            total = Softmax(*part)
+            total = MergedAttention(*part)
         else:
             total.add(*part)
     assert total is not None, "attention over nothing"

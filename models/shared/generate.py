@@ -12,7 +12,7 @@ from torch import Tensor
 
 from evalkit.types import Decoding
 
-from .attention import Kernel, Part, Softmax, attend
+from .attention import Kernel, MergedAttention, Part, attend
 from .qwen2 import Qwen2Decoder
 
 
@@ -25,7 +25,7 @@ class Memory(Protocol):
     def parts(self, layer: int) -> Iterable[Part]: ...
 
 
-class Turn:
+class QuestionRows:
     """The rows that one question and its answer add behind a memory."""
 
     def __init__(self, decoder: Qwen2Decoder, capacity: int) -> None:
@@ -35,7 +35,7 @@ class Turn:
         self.values = torch.empty_like(self.keys)
         self.count = 0
 
-    def attend(self, attention: Kernel, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Softmax:
+    def attend(self, attention: Kernel, layer: int, q: Tensor, k: Tensor, v: Tensor) -> MergedAttention:
         """New rows see the rows of this turn before them and, causally, themselves."""
         start, end = self.count, self.count + k.shape[1]
         self.keys[layer, :, start:end] = k
@@ -48,7 +48,7 @@ class Turn:
 
 @torch.inference_mode()
 def extend(
-    decoder: Qwen2Decoder, attention: Kernel, memory: Memory, turns: Sequence[Turn], embeds: Sequence[Tensor]
+    decoder: Qwen2Decoder, attention: Kernel, memory: Memory, turns: Sequence[QuestionRows], embeds: Sequence[Tensor]
 ) -> list[Tensor]:
     """Append rows `[n, hidden]` to each turn: what leaves the last layer, for each. The turns share matrix products and
     read the memory once."""
@@ -61,7 +61,7 @@ def extend(
         end, out = 0, []
         for turn, count in zip(turns, counts, strict=True):
             rows, end = slice(end, end + count), end + count
-            total = Softmax(common.out[:, rows], common.lse[:, rows])
+            total = MergedAttention(common.out[:, rows], common.lse[:, rows])
             own = turn.attend(attention, layer, q[:, rows], k[:, rows], v[:, rows])
             total.add(own.out, own.lse)
             out.append(total.out.to(q.dtype))
@@ -99,7 +99,7 @@ def generate(
     question in pieces of so many tokens, for less working memory."""
     started = time.perf_counter()
     answers = [Generated() for _ in questions]
-    turns = [Turn(decoder, len(ids) + decoding.max_new_tokens) for ids in questions]
+    turns = [QuestionRows(decoder, len(ids) + decoding.max_new_tokens) for ids in questions]
     samplers = [Sampler(decoding, decoder.device) for _ in questions]
     fed = list(questions)
     if step_rows:
@@ -127,7 +127,7 @@ def generate(
 
 
 def lead_in(
-    decoder: Qwen2Decoder, attention: Kernel, memory: Memory, turn: Turn, ids: Sequence[int], step_rows: int
+    decoder: Qwen2Decoder, attention: Kernel, memory: Memory, turn: QuestionRows, ids: Sequence[int], step_rows: int
 ) -> Sequence[int]:
     """Feed a question, `step_rows` of its tokens at a time, as long as more than that are left: returns those left."""
     while len(ids) > step_rows:

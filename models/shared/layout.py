@@ -12,6 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+STEP_ROWS = 2048
+"""Rows that go through the language model together during prefill, unless memory runs out."""
+
 TEXT, VISUAL = "text", "visual"
 """The kinds of rows in the KV store of such a context."""
 

@@ -1,4 +1,4 @@
-"""Running out of memory: telling it from other errors, and giving back what can be given back."""
+"""Running out of memory: telling it from other errors, freeing what can be freed, and the error that says so."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
+
+from evalkit.errors import ModelError
 
 T = TypeVar("T")
 
@@ -19,8 +21,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in PHRASES)
 
 
-def attempt(work: Callable[[], T]) -> tuple[bool, T | None]:
-    """(True, result), or (False, None) where memory ran out; all that the failed attempt held is free again."""
+def out_of_memory(device: torch.device, doing: str, remedy: str) -> ModelError:
+    """The error of a question or a video that does not fit, whatever was tried."""
+    return ModelError(f"Out of memory on {device} {doing}. {remedy}", kind="out_of_memory")
+
+
+def try_in_memory(work: Callable[[], T]) -> tuple[bool, T | None]:
+    """(True, result), or (False, None) where memory ran out; all memory that `work` took is then free again."""
     try:
         return True, work()
     except (MemoryError, RuntimeError) as error:

@@ -18,22 +18,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evalkit.errors import ModelError
-
-from .attention import Kernel, Softmax, attend
+from .attention import Kernel, MergedAttention, attend
 from .kv_store import KVStore
-from .layout import TEXT, VISUAL, Layout, Policy
-from .memory import attempt
+from .layout import STEP_ROWS, TEXT, VISUAL, Layout, Policy
+from .memory import out_of_memory, try_in_memory
 from .qwen2 import Qwen2Decoder
 
 Group = tuple[Tensor, Tensor]
 """Embeddings of a group: its text `[T, hidden]`, then its visual tokens `[V, hidden]`."""
 
-STEP_ROWS = 2048
-
 
 @dataclass
-class Run:
+class WindowRows:
     """Rows `start:end` of a step; `text` says which of the step's text rows are among them. `text_before` and
     `visual_before` are the rows of the store before it, `window` the first visual row that its visual tokens see."""
 
@@ -52,7 +48,7 @@ class Step:
     rows: Tensor  # embeddings [n, hidden]
     start: int  # position of the first
     which: dict[str, Tensor]  # which of them are of each kind
-    runs: list[Run]
+    runs: list[WindowRows]
     after: Layout
 
     @property
@@ -89,7 +85,7 @@ class Prefill:
         else:
             after = Layout(layout.prefix + len(embeds))
         every = torch.arange(len(embeds), device=embeds.device)
-        run = Run(0, len(embeds), slice(0, len(embeds)), layout.text_tokens, layout.visual_tokens, 0)
+        run = WindowRows(0, len(embeds), slice(0, len(embeds)), layout.text_tokens, layout.visual_tokens, 0)
         self.take(Step(embeds, layout.length, {TEXT: every}, [run], after))
 
     @torch.inference_mode()
@@ -100,14 +96,14 @@ class Prefill:
 
     def fit(self, groups: list[Group]) -> None:
         """Take groups in one step; where memory runs out, in ever smaller ones, from here on. Raises ModelError."""
-        done, _ = attempt(lambda: self.take(self.step(groups)))
+        done, _ = try_in_memory(lambda: self.take(self.step(groups)))
         if done:
             return
         if len(groups) == 1:
-            raise ModelError(
-                f"Out of memory on {self.decoder.device} at token {self.store.length:,} of the video, one group at a "
-                "time. Keep the KV store in host memory (kv_store.device=cpu), or use a larger device.",
-                kind="out_of_memory",
+            raise out_of_memory(
+                self.decoder.device,
+                f"at token {self.store.length:,} of the video, one group at a time",
+                "Keep the KV store in host memory (kv_store.device=cpu), or use a larger device.",
             )
         self.step_rows = sum(len(text) + len(visual) for text, visual in groups) // 2
         for fewer in self.batched(groups):
@@ -141,7 +137,7 @@ class Prefill:
         windows = [self.policy.window(group) for group in range(first, after.groups)]
         starts = [at for at in range(len(windows)) if not at or windows[at] != windows[at - 1]]
         runs = [
-            Run(
+            WindowRows(
                 start=after.starts[first + at] - start,
                 end=after.starts[first + until] - start,
                 text=slice(
@@ -191,7 +187,7 @@ class Prefill:
             text = step.text[run.text]
             if not run.window or not len(text) or not self.policy.text_sees_all:
                 continue
-            total = Softmax(seen.out[:, text - run.start], seen.lse[:, text - run.start])
+            total = MergedAttention(seen.out[:, text - run.start], seen.lse[:, text - run.start])
             if far is not None:
                 total.add(far.out[:, run.text], far.lse[:, run.text])
             if run.window > early:

@@ -59,7 +59,7 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     return out.to(x.dtype)
 
 
-class Attention(nn.Module):
+class SelfAttention(nn.Module):
     def __init__(self, size: LanguageSize) -> None:
         super().__init__()
         self.dim = size.head_dim
@@ -77,7 +77,7 @@ class Attention(nn.Module):
 class Layer(nn.Module):
     def __init__(self, config: Qwen2Config) -> None:
         super().__init__()
-        self.self_attn = Attention(LanguageSize.of(config))
+        self.self_attn = SelfAttention(LanguageSize.of(config))
         self.mlp = Qwen2MLP(config)
         self.input_layernorm = Qwen2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.post_attention_layernorm = Qwen2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)

@@ -1,7 +1,7 @@
 """Which chunks of a video stay dense for a question.
 
-A method gives a `Selection`. Most rank the chunks and leave their number to a `Budget`; a selection file says by itself
-what is dense. The first and the last chunk are dense in any case, as the authors have it.
+A method gives a `Selection`. Most rank the chunks and leave their number to a `ChunkBudget`; a selection file names the
+dense chunks itself. The first and the last chunk are dense in any case, as in the authors' code.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Observer(ABC):
 
 
 @dataclass(frozen=True)
-class Asked:
+class RelevanceQuery:
     """A question (`ids`: its tokens) about a prefilled video, and who observed its frames."""
 
     video: Video
@@ -66,14 +66,14 @@ class Selection:
         return [group for chunk in self.chunks(layout) for group in chunks[chunk]]
 
 
-class Relevance(ABC):
+class RelevanceMethod(ABC):
     """`observer` is called once a video, before its frames are read; `select` once a question."""
 
     def observer(self) -> Observer | None:
         return None
 
     @abstractmethod
-    def select(self, asked: Asked) -> Selection: ...
+    def select(self, asked: RelevanceQuery) -> Selection: ...
 
 
 def ends(chunks: Sequence[range]) -> set[int]:
@@ -82,7 +82,7 @@ def ends(chunks: Sequence[range]) -> set[int]:
 
 
 @dataclass(frozen=True)
-class Budget:
+class ChunkBudget:
     """How many chunks are dense besides the first and the last: `chunks` of them, or as many as surely keep the mix
     within `fraction` of the dense KV rows."""
 
@@ -104,18 +104,18 @@ class Budget:
 
 
 @dataclass
-class Budgeted(Relevance):
+class Budgeted(RelevanceMethod):
     """Methods that name the best chunks, as many as the budget allows."""
 
     chunk_groups: int
     compression: int
-    budget: Budget
+    budget: ChunkBudget
 
     @abstractmethod
-    def best(self, asked: Asked, chunks: Sequence[range], size: int) -> Iterable[int]:
+    def best(self, asked: RelevanceQuery, chunks: Sequence[range], size: int) -> Iterable[int]:
         """`size` of the chunks that are neither first nor last."""
 
-    def select(self, asked: Asked) -> Selection:
+    def select(self, asked: RelevanceQuery) -> Selection:
         layout = asked.store.layout
         chunks = layout.chunks(self.chunk_groups)
         size = self.budget.size(layout, chunks, self.compression)
@@ -134,29 +134,29 @@ class Scored(Budgeted):
     """The chunks with the highest scores; of equals, the earlier."""
 
     @abstractmethod
-    def scores(self, asked: Asked, chunks: Sequence[range]) -> Sequence[float]:
+    def scores(self, asked: RelevanceQuery, chunks: Sequence[range]) -> Sequence[float]:
         """One number a chunk. Those of the first and the last chunk are not looked at."""
 
-    def best(self, asked: Asked, chunks: Sequence[range], size: int) -> Iterable[int]:
+    def best(self, asked: RelevanceQuery, chunks: Sequence[range], size: int) -> Iterable[int]:
         scores = self.scores(asked, chunks)
         return sorted(range(1, len(chunks) - 1), key=lambda chunk: (-scores[chunk], chunk))[:size]
 
 
-class Uniform(Budgeted):
+class UniformChunks(Budgeted):
     """Control: evenly spread chunks."""
 
-    def best(self, asked: Asked, chunks: Sequence[range], size: int) -> Iterable[int]:
+    def best(self, asked: RelevanceQuery, chunks: Sequence[range], size: int) -> Iterable[int]:
         inner = len(chunks) - 2
         return [1 + (2 * i + 1) * inner // (2 * size) for i in range(size)]
 
 
 @dataclass
-class Randomly(Scored):
+class RandomChunks(Scored):
     """Control: chunks drawn for every question, always the same for one seed, video and question."""
 
     seed: int = 0
 
-    def scores(self, asked: Asked, chunks: Sequence[range]) -> Sequence[float]:
+    def scores(self, asked: RelevanceQuery, chunks: Sequence[range]) -> Sequence[float]:
         key = f"{self.seed}\n{asked.video.id}\n{asked.prompt.question_id or asked.question}"
         random = Random(int.from_bytes(sha256(key.encode()).digest()[:8], "big"))
         return [random.random() for _ in chunks]

@@ -16,20 +16,20 @@ from .attention import Kernel, attend, fold
 from .kv_store import KVStore
 from .layout import VISUAL, Layout
 from .qwen2 import Qwen2Decoder
-from .relevance import Asked, Scored
+from .relevance import RelevanceQuery, Scored
 
 MASS_ROWS = 4096
 """Keys at a time whose attention is summed: a matrix of this times the question's rows exists."""
 
 
 @dataclass
-class Attention(Scored):
+class AttentionRelevance(Scored):
     """`decoder` and `attention` are those that answer."""
 
     decoder: Any = None
     attention: Any = None
 
-    def scores(self, asked: Asked, chunks: Sequence[range]) -> Sequence[float]:
+    def scores(self, asked: RelevanceQuery, chunks: Sequence[range]) -> Sequence[float]:
         mass = visual_mass(self.decoder, self.attention, asked.store, asked.ids)
         rows = asked.store.layout.visual_rows
         spans = [(rows[chunk[0]], rows[chunk[-1] + 1]) for chunk in chunks]

@@ -14,12 +14,12 @@ from transformers import AutoTokenizer, SiglipModel
 
 from evalkit.errors import CheckpointError
 
-from .relevance import Asked, Observer, Scored
+from .relevance import Observer, RelevanceQuery, Scored
 
 BATCH = 32
 
 
-class Siglip:
+class SiglipTowers:
     """Text and vision tower of a SigLIP checkpoint (folder or hub id). Raises CheckpointError."""
 
     def __init__(self, checkpoint: str, device: torch.device, dtype: torch.dtype) -> None:
@@ -56,7 +56,7 @@ class Siglip:
 class FrameVectors(Observer):
     """Vectors of the frames seen so far, `[frames, D]` once joined."""
 
-    siglip: Siglip
+    siglip: SiglipTowers
     vectors: list[Tensor] = field(default_factory=list)
 
     def see(self, frames: np.ndarray) -> None:
@@ -64,7 +64,7 @@ class FrameVectors(Observer):
 
 
 @dataclass
-class TextFrame(Scored):
+class SiglipRelevance(Scored):
     """A chunk scores as its best frame. `group_frames`: frames of a group."""
 
     siglip: Any = None
@@ -73,7 +73,7 @@ class TextFrame(Scored):
     def observer(self) -> Observer:
         return FrameVectors(self.siglip)
 
-    def scores(self, asked: Asked, chunks: Sequence[range]) -> Sequence[float]:
+    def scores(self, asked: RelevanceQuery, chunks: Sequence[range]) -> Sequence[float]:
         assert isinstance(asked.observer, FrameVectors)
         similarity = torch.cat(asked.observer.vectors) @ self.siglip.text(asked.question)
         n = self.group_frames

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from evalkit.errors import ConfigError, ModelError, SampleError, VideoError
+from evalkit.errors import ModelError, SampleError, VideoError
 from evalkit.model import PrefillModel, VideoCache
 from evalkit.types import Context, Decoding, PrefillCost, Prompt, Reply, Video
 from evalkit.video.identity import identity
@@ -20,20 +18,30 @@ from evalkit.video.identity import identity
 from ..shared.assembled_kv import AssembledKV
 from ..shared.attention import kernel
 from ..shared.bilevel import Pooled, assemble_bilevel, pool
-from ..shared.cost import VisionSize, attention_density
+from ..shared.cost import attention_density
+from ..shared.device import DeviceClock, chosen_device
 from ..shared.generate import Generated, generate
 from ..shared.kv_rows import Keys
 from ..shared.kv_store import KVStore
 from ..shared.layout import Layout
-from ..shared.memory import attempt
+from ..shared.memory import out_of_memory, try_in_memory
 from ..shared.prefill import Group, Prefill
 from ..shared.prefilled import Prefilled
-from ..shared.relevance import Asked, Budget, Observer, Randomly, Relevance, Selection, Uniform
+from ..shared.relevance import (
+    ChunkBudget,
+    Observer,
+    RandomChunks,
+    RelevanceMethod,
+    RelevanceQuery,
+    Selection,
+    UniformChunks,
+)
 from .checkpoint import Loaded, load
 from .details import details_of
-from .settings import GROUP, BilevelDecode, VideoXL2
+from .geometry import GROUP_FRAMES, VISUAL_TOKENS
+from .settings import BilevelDecode, VideoXL2
+from .sizes import VisionSize
 from .text import END_OF_TURN, IMAGE, ChatText, ContextTokens
-from .vision import GRID, TOKENS
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -57,14 +65,6 @@ def build(settings: VideoXL2) -> VideoXL2Model:
         vision_batch=settings.vision_batch,
     )
     return VideoXL2Model(settings, loaded)
-
-
-def chosen_device(name: str) -> torch.device:
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device={name}, but torch {torch.__version__} sees no CUDA here: use device=auto or cpu.")
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass
@@ -98,54 +98,47 @@ class VideoXL2Model(PrefillModel[Cache]):
         self.stop = {self.encode(word)[0] for word in (END_OF_TURN, END_OF_TEXT)}
         self.size = self.decoder.size
         self.question_rows: int | None = None  # of a question at once; all of them, until memory runs out
-        tower: Any = loaded.config.vision
-        self.vision_size = VisionSize(
-            hidden=tower.hidden_size,
-            intermediate=tower.intermediate_size,
-            layers=len(self.vision.tower.encoder.layers),
-            patches=(tower.image_size // tower.patch_size) ** 2,
-            patch_values=tower.num_channels * tower.patch_size**2,
-            grid=GRID**2,
-            width=self.size.hidden,
-        )
+        self.vision_size = VisionSize.of(loaded.config.vision, self.size.hidden)
 
     def encode(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
-    def relevance_of(self, bilevel: BilevelDecode) -> Relevance:
+    def relevance_of(self, bilevel: BilevelDecode) -> RelevanceMethod:
         """The method that `bilevel_decode.relevance` names."""
-        chosen, budget = bilevel.relevance, Budget(bilevel.budget.chunks, bilevel.budget.fraction)
+        chosen, budget = bilevel.relevance, ChunkBudget(bilevel.budget.chunks, bilevel.budget.fraction)
         if chosen.method == "file":
-            from ..shared.selection_file import SelectionFile
+            from .selection_file import SelectionFile
 
             return SelectionFile(str(chosen.file), str(chosen.on_miss), bilevel.chunk_groups, bilevel.compression)
         assert bilevel.chunk_groups is not None and bilevel.compression is not None
         common = (bilevel.chunk_groups, bilevel.compression, budget)
         match chosen.method:
             case "uniform":
-                return Uniform(*common)
+                return UniformChunks(*common)
             case "random":
-                return Randomly(*common, seed=chosen.seed or 0)
+                return RandomChunks(*common, seed=chosen.seed or 0)
             case "siglip":
-                from ..shared.relevance_siglip import Siglip, TextFrame
+                from ..shared.relevance_siglip import SiglipRelevance, SiglipTowers
 
-                towers = Siglip(str(chosen.model), self.decoder.device, self.decoder.dtype)
-                return TextFrame(*common, siglip=towers, group_frames=GROUP)
-        from ..shared.relevance_attention import Attention
+                towers = SiglipTowers(str(chosen.model), self.decoder.device, self.decoder.dtype)
+                return SiglipRelevance(*common, siglip=towers, group_frames=GROUP_FRAMES)
+        from ..shared.relevance_attention import AttentionRelevance
 
-        return Attention(*common, decoder=self.decoder, attention=self.attention)
+        return AttentionRelevance(*common, decoder=self.decoder, attention=self.attention)
 
     # Prefill: once a video
 
     def prefill(self, context: Context) -> Cache:
         if not len(context.frames.plan):
-            raise VideoError(f"{context.video.path} has fewer frames than one group of {GROUP}.", kind="too_short")
-        done, cache = attempt(lambda: self.filled(context))
+            raise VideoError(
+                f"{context.video.path} has fewer frames than one group of {GROUP_FRAMES}.", kind="too_short"
+            )
+        done, cache = try_in_memory(lambda: self.filled(context))
         if not done:  # steps and batches have been made as small as they can be
-            raise ModelError(
-                f"Out of memory on {self.decoder.device} while prefilling {len(context.frames.plan):,} frames. Set "
-                "kv_store.device=cpu, take fewer frames (frames.max), or use a larger device.",
-                kind="out_of_memory",
+            raise out_of_memory(
+                self.decoder.device,
+                f"while prefilling {len(context.frames.plan):,} frames",
+                "Set kv_store.device=cpu, take fewer frames (frames.max), or use a larger device.",
             )
         assert cache is not None
         return cache
@@ -178,7 +171,7 @@ class VideoXL2Model(PrefillModel[Cache]):
 
     def fill(self, cache: Cache, store: KVStore[Layout], context: Context, tokens: ContextTokens) -> None:
         """Prefill, and what it cost."""
-        plan, clock = context.frames.plan, Clock(self.decoder.device)
+        plan, clock = context.frames.plan, DeviceClock(self.decoder.device)
         if self.relevance is not None:
             cache.observer = self.relevance.observer()
         prefill = Prefill(self.decoder, store, self.policy, self.attention)
@@ -209,8 +202,8 @@ class VideoXL2Model(PrefillModel[Cache]):
         keys = Keys.ROTATED if self.relevance is None else Keys.ROTATED | Keys.UNROTATED
         store = KVStore(self.decoder, Layout(), keys, host=self.settings.kv_store.device == "cpu")
         texts = [len(ids) for ids in tokens.groups]
-        layout = Layout(len(tokens.prefix), len(tokens.tail), texts, [TOKENS] * len(texts))
-        if not attempt(lambda: store.reserve(layout))[0]:
+        layout = Layout(len(tokens.prefix), len(tokens.tail), texts, [VISUAL_TOKENS] * len(texts))
+        if not try_in_memory(lambda: store.reserve(layout))[0]:
             where = "host memory" if store.place.host else f"memory of {store.device}"
             gib = self.size.kv_bytes(layout.length, self.decoder.dtype.itemsize) / 2**30
             remedy = "take fewer frames" if store.place.host else "set kv_store.device=cpu or take fewer frames"
@@ -222,7 +215,7 @@ class VideoXL2Model(PrefillModel[Cache]):
         return store
 
     def groups(
-        self, context: Context, tokens: ContextTokens, observer: Observer | None, clock: Clock
+        self, context: Context, tokens: ContextTokens, observer: Observer | None, clock: DeviceClock
     ) -> Iterator[Group]:
         """Embeddings of group after group, as the frames arrive."""
         texts = iter(tokens.groups)
@@ -237,17 +230,17 @@ class VideoXL2Model(PrefillModel[Cache]):
     def seen(self, frames: object) -> torch.Tensor:
         """Visual tokens `[G, 144, D]`; in smaller batches where memory runs out."""
         while True:
-            done, visual = attempt(lambda: self.vision.encode(frames))  # type: ignore[arg-type]
+            done, visual = try_in_memory(lambda: self.vision.encode(frames))  # type: ignore[arg-type]
             if done:
                 assert visual is not None
                 return visual
-            if self.vision.batch <= GROUP:
-                raise ModelError(
-                    f"Out of memory on {self.decoder.device}: not even {GROUP} frames fit beside the weights. Use a "
-                    "larger device, or set kv_store.device=cpu.",
-                    kind="out_of_memory",
+            if self.vision.batch <= GROUP_FRAMES:
+                raise out_of_memory(
+                    self.decoder.device,
+                    f"while encoding {GROUP_FRAMES} frames, the smallest batch",
+                    "Use a larger device, or set kv_store.device=cpu.",
                 )
-            self.vision.batch = max(GROUP, self.vision.batch // 2 // GROUP * GROUP)
+            self.vision.batch = max(GROUP_FRAMES, self.vision.batch // 2 // GROUP_FRAMES * GROUP_FRAMES)
 
     def embedded(self, ids: tuple[int, ...]) -> torch.Tensor:
         with torch.inference_mode():
@@ -266,15 +259,15 @@ class VideoXL2Model(PrefillModel[Cache]):
         assert cache.store is not None, "the cache is closed"
         decoding = self.in_force(decoding)
         while True:
-            done, reply = attempt(lambda: self.answer_one(cache, prompt, decoding))
+            done, reply = try_in_memory(lambda: self.answer_one(cache, prompt, decoding))
             if done:
                 assert reply is not None
                 return reply
             if self.question_rows == 1:
-                raise ModelError(
-                    f"Out of memory on {self.decoder.device} while answering behind {cache.store.length:,} tokens of "
-                    "video. Use bilevel_decode with a smaller budget, or a larger device.",
-                    kind="out_of_memory",
+                raise out_of_memory(
+                    self.decoder.device,
+                    f"while answering behind {cache.store.length:,} tokens of video",
+                    "Use bilevel_decode with a smaller budget, or a larger device.",
                 )
             self.question_rows = max(1, (self.question_rows or len(self.text.question(prompt))) // 4)
 
@@ -288,7 +281,7 @@ class VideoXL2Model(PrefillModel[Cache]):
             return
         for start in range(0, len(prompts), size):
             batch = prompts[start : start + size]
-            done, replies = attempt(partial(self.batch, cache, batch, decoding))
+            done, replies = try_in_memory(partial(self.batch, cache, batch, decoding))
             yield from replies if done and replies is not None else super().generate_all(cache, batch, decoding)
 
     def batch(self, cache: Cache, prompts: Sequence[Prompt], decoding: Decoding) -> list[Reply]:
@@ -336,7 +329,7 @@ class VideoXL2Model(PrefillModel[Cache]):
             first_token_s=selected_s + generated.question_s,
             kv_bytes_used=memory.nbytes,
             flops=float(self.answer_flops(cache.store, memory, len(ids), generated, selection)),
-            details={} if selection is None else details_of(selection, GROUP),
+            details={} if selection is None else details_of(selection, GROUP_FRAMES),
             finish=generated.finish,
             remarks=self.notes(cache, memory, len(ids) + len(generated.ids), selection),
         )
@@ -359,7 +352,7 @@ class VideoXL2Model(PrefillModel[Cache]):
         if self.relevance is None:
             return None
         assert cache.store is not None and cache.video is not None
-        return self.relevance.select(Asked(cache.video, prompt, ids, cache.store, cache.observer))
+        return self.relevance.select(RelevanceQuery(cache.video, prompt, ids, cache.store, cache.observer))
 
     def pooled(self, cache: Cache, compression: int) -> Pooled:
         if compression not in cache.pooled:
@@ -384,38 +377,3 @@ class VideoXL2Model(PrefillModel[Cache]):
 
     def context_text(self, context: Context) -> str:
         return self.text.prefix_text(context.system) + IMAGE
-
-
-class Clock:
-    """Adds up seconds by name; on CUDA, once the device has finished what was asked of it."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
-        self.device = device
-        self.seconds = {"vision": 0.0, "prefill": 0.0}
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats(device)
-
-    def now(self) -> float:
-        if self.cuda:
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        started = self.now()
-        yield
-        self.seconds[name] += self.now() - started
-
-    def outside(self, name: str, items: Iterator[Group]) -> Iterator[Group]:
-        """`items`, with the time it takes to get them left out of `name`."""
-        while True:
-            started = self.now()
-            item = next(items, None)
-            self.seconds[name] -= self.now() - started
-            if item is None:
-                return
-            yield item
-
-    def peak_memory_bytes(self) -> int | None:
-        return torch.cuda.max_memory_allocated(self.device) if self.cuda else None

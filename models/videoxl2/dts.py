@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-GROUP = 4
-"""Frames that become one feature map."""
+from .geometry import GROUP_FRAMES
 
 NORM_GROUPS = 32
 MAX_DISTANCE = 64
@@ -29,13 +28,13 @@ def group_frames(features: Tensor) -> Tensor:
     """`[4G, C, h, w]` -> `[G, C, 4, h, w]`, a reinterpretation of the memory: slot (c, t) of a group is channel
     (4c + t) mod C of frame (4c + t) div C."""
     frames, channels, height, width = features.shape
-    assert frames % GROUP == 0, frames
-    return features.contiguous().view(frames // GROUP, channels, GROUP, height, width)
+    assert frames % GROUP_FRAMES == 0, frames
+    return features.contiguous().view(frames // GROUP_FRAMES, channels, GROUP_FRAMES, height, width)
 
 
 def pad_frames(features: Tensor) -> Tensor:
     """Repeat the last frame until the number of frames is a multiple of four: `[n, ...]` -> `[4 ceil(n/4), ...]`."""
-    missing = -len(features) % GROUP
+    missing = -len(features) % GROUP_FRAMES
     return torch.cat([features, features[-1:].expand(missing, *features.shape[1:])]) if missing else features
 
 
@@ -127,7 +126,7 @@ class DTS(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         assert channels % NORM_GROUPS == 0, channels
-        self.temporal_encoding = nn.Parameter(torch.empty(GROUP, channels))
+        self.temporal_encoding = nn.Parameter(torch.empty(GROUP_FRAMES, channels))
         stages = [
             stage
             for _ in range(2)

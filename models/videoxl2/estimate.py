@@ -21,16 +21,14 @@ from evalkit.model import Estimate, Estimator, QuestionEstimate
 from evalkit.types import Context, Decoding, Prompt
 
 from ..shared.cost import attention_density, mixed_rows
-from ..shared.layout import Layout
+from ..shared.layout import STEP_ROWS, Layout
 from ..shared.qwen_tokenizer import QWEN_SPLIT, read_tokenizer
-from ..shared.relevance import Asked, Budget, Relevance, Uniform
-from ..shared.selection_file import SelectionFile
-from .settings import IMAGE_SIZE, VISUAL_TOKENS, BilevelDecode, VideoXL2
+from ..shared.relevance import ChunkBudget, RelevanceMethod, RelevanceQuery, UniformChunks
+from .geometry import IMAGE_SIZE, VISUAL_TOKENS
+from .selection_file import SelectionFile
+from .settings import BilevelDecode, VideoXL2
 from .sizes import CHANNELS, DTYPE_BYTES, QWEN2_5_7B, Sizes, read_sizes, sizes
 from .text import ChatText, Encode
-
-STEP_ROWS = 2048
-"""Rows that go through the language model together; as in shared/prefill.py, which imports torch."""
 
 FLOAT_BYTES = 4
 
@@ -79,7 +77,7 @@ def pieces(text: str) -> Sequence[int]:
     return range(count)
 
 
-def sizing_relevance(bilevel: BilevelDecode) -> Relevance | None:
+def sizing_relevance(bilevel: BilevelDecode) -> RelevanceMethod | None:
     """Selections as large as those of the method that is set. All chunks between the first and the last are equally
     long, so that it does not matter which of them a budget is spent on."""
     if not bilevel.enabled:
@@ -88,7 +86,9 @@ def sizing_relevance(bilevel: BilevelDecode) -> Relevance | None:
     if chosen.method == "file":
         return SelectionFile(str(chosen.file), str(chosen.on_miss), bilevel.chunk_groups, bilevel.compression)
     assert bilevel.chunk_groups is not None and bilevel.compression is not None
-    return Uniform(bilevel.chunk_groups, bilevel.compression, Budget(bilevel.budget.chunks, bilevel.budget.fraction))
+    return UniformChunks(
+        bilevel.chunk_groups, bilevel.compression, ChunkBudget(bilevel.budget.chunks, bilevel.budget.fraction)
+    )
 
 
 class VideoXL2Estimator(Estimator):
@@ -143,7 +143,7 @@ class VideoXL2Estimator(Estimator):
         if self.relevance is None:
             return layout.length
         prefilled = cast(Any, SimpleNamespace(layout=layout))  # of the KV store, selections read the layout alone
-        selection = self.relevance.select(Asked(context.video, prompt, ids, prefilled))
+        selection = self.relevance.select(RelevanceQuery(context.video, prompt, ids, prefilled))
         if selection.dense is None:
             return layout.length
         return mixed_rows(layout, selection.compression, frozenset(selection.groups(layout)))

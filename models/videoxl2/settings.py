@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evalkit.errors import ConfigError, suggest
+from evalkit.errors import ConfigError
 from evalkit.model import NEUTRAL, Axis, Description, Estimator, ModelSettings, VideoModel
 from evalkit.types import FramePlan, FrameRequest
 from evalkit.video.sampling import check
 
 from ..shared.layout import Chunked, Full, Policy, Streaming
-
-IMAGE_SIZE = 384
-VISUAL_TOKENS = 144
-GROUP = 4
+from ..shared.switches import at_least, is_on, one_of, with_defaults
+from .geometry import GROUP_FRAMES, IMAGE_SIZE, VISUAL_TOKENS
 
 DTYPES = ("bfloat16", "float16", "float32")
 ATTENTION = ("sdpa", "flash_attention_2", "eager", "flex")
@@ -30,6 +28,13 @@ TIME_REWRITES = ("authors", "correct", "off")
 PREFILL_RULES = ("masked", "streaming")
 RELEVANCE = ("attention", "siglip", "file", "uniform", "random")
 ON_MISS = ("error", "dense")
+
+OF_METHOD: dict[str, dict[str, Any]] = {
+    "file": {"file": None, "on_miss": "error"},
+    "random": {"seed": 0},
+    "siglip": {"model": "google/siglip-so400m-patch14-384"},
+}
+"""The settings that belong to one method of relevance, with their defaults."""
 
 
 @dataclass
@@ -44,8 +49,8 @@ class FrameSettings:
     multiple_of: int = 1
 
     def __post_init__(self) -> None:
-        _at_least(1, "frames.max", self.max)
-        _at_least(1, "frames.multiple_of", self.multiple_of)
+        at_least(1, "frames.max", self.max)
+        at_least(1, "frames.multiple_of", self.multiple_of)
         for name, value in (("fps", self.fps), ("max_fps", self.max_fps)):
             if value <= 0:
                 raise ConfigError(f"frames.{name}={value}: give a positive number of frames per second.")
@@ -66,15 +71,15 @@ class SparsePrefill:
     rule: str | None = None
 
     def __post_init__(self) -> None:
-        _one_of(PREFILL_RULES, "sparse_prefill.rule", self.rule)
-        _at_least(1, "sparse_prefill.chunk_groups", self.chunk_groups)
-        _at_least(0, "sparse_prefill.previous_chunks", self.previous_chunks)
+        one_of(PREFILL_RULES, "sparse_prefill.rule", self.rule)
+        at_least(1, "sparse_prefill.chunk_groups", self.chunk_groups)
+        at_least(0, "sparse_prefill.previous_chunks", self.previous_chunks)
 
     def settled(self) -> SparsePrefill:
         """With `enabled` decided and, where on, the defaults filled in."""
-        if not _switched_on(self, "sparse_prefill"):
+        if not is_on(self, "sparse_prefill"):
             return SparsePrefill(enabled=False)
-        return SparsePrefill(True, _or(self.chunk_groups, 4), _or(self.previous_chunks, 3), _or(self.rule, "masked"))
+        return with_defaults(replace(self, enabled=True), chunk_groups=4, previous_chunks=3, rule="masked")
 
     def policy(self) -> Policy:
         """What the prefill lets each token see."""
@@ -86,7 +91,7 @@ class SparsePrefill:
 
 
 @dataclass
-class Budget:
+class BudgetSettings:
     """How much stays dense: the `chunks` most relevant ones, or as many as fit into `fraction` of the dense KV cache.
     The first and the last chunk of a video are dense in any case."""
 
@@ -94,7 +99,7 @@ class Budget:
     fraction: float | None = None
 
     def __post_init__(self) -> None:
-        _at_least(1, "bilevel_decode.budget.chunks", self.chunks)
+        at_least(1, "bilevel_decode.budget.chunks", self.chunks)
         if self.chunks is not None and self.fraction is not None:
             raise ConfigError("bilevel_decode.budget: give chunks or fraction, not both.")
         if self.fraction is not None and not 0 < self.fraction <= 1:
@@ -102,7 +107,7 @@ class Budget:
 
 
 @dataclass
-class Relevance:
+class RelevanceSettings:
     """How chunks are ranked for a question. attention: the model's own attention. siglip: text-frame similarity by the
     SigLIP `model`. file: the authors' selection `file`; a question it lacks is an error, or reads everything with
     `on_miss: dense`. uniform, random (with `seed`): controls that do not read the question."""
@@ -114,27 +119,25 @@ class Relevance:
     model: str | None = None
 
     def __post_init__(self) -> None:
-        _one_of(RELEVANCE, "bilevel_decode.relevance.method", self.method)
-        _one_of(ON_MISS, "bilevel_decode.relevance.on_miss", self.on_miss)
-        method = _or(self.method, "attention")
-        for name, owner in (("file", "file"), ("on_miss", "file"), ("seed", "random"), ("model", "siglip")):
-            if getattr(self, name) is not None and method != owner:
-                raise ConfigError(f"bilevel_decode.relevance.{name} belongs to method={owner}, but method={method}.")
+        one_of(RELEVANCE, "bilevel_decode.relevance.method", self.method)
+        one_of(ON_MISS, "bilevel_decode.relevance.on_miss", self.on_miss)
+        method = self.method or "attention"
+        for owner, names in OF_METHOD.items():
+            for name in names:
+                if getattr(self, name) is not None and method != owner:
+                    raise ConfigError(
+                        f"bilevel_decode.relevance.{name} belongs to method={owner}, but method={method}."
+                    )
         if method == "file" and not self.file:
             raise ConfigError(
                 "bilevel_decode.relevance.method=file needs bilevel_decode.relevance.file=<selection file or folder>; "
                 "in the experiments video_xl_2/... that is vars.selected_infos=<the authors' folder selected_infos>."
             )
 
-    def settled(self) -> Relevance:
-        method = _or(self.method, "attention")
-        return Relevance(
-            method=method,
-            file=self.file,
-            on_miss=_or(self.on_miss, "error") if method == "file" else None,
-            seed=_or(self.seed, 0) if method == "random" else None,
-            model=_or(self.model, "google/siglip-so400m-patch14-384") if method == "siglip" else None,
-        )
+    def settled(self) -> RelevanceSettings:
+        """With the method and the defaults of its settings."""
+        method = self.method or "attention"
+        return with_defaults(self, method=method, **OF_METHOD.get(method, {}))
 
 
 @dataclass
@@ -146,30 +149,30 @@ class BilevelDecode:
     enabled: bool | None = None
     compression: int | None = None
     chunk_groups: int | None = None
-    budget: Budget = field(default_factory=Budget)
-    relevance: Relevance = field(default_factory=Relevance)
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
+    relevance: RelevanceSettings = field(default_factory=RelevanceSettings)
 
     def __post_init__(self) -> None:
-        _at_least(1, "bilevel_decode.chunk_groups", self.chunk_groups)
-        _at_least(1, "bilevel_decode.compression", self.compression)
+        at_least(1, "bilevel_decode.chunk_groups", self.chunk_groups)
+        at_least(1, "bilevel_decode.compression", self.compression)
         if self.compression is not None and VISUAL_TOKENS % self.compression:
             divisors = ", ".join(str(n) for n in range(1, VISUAL_TOKENS + 1) if VISUAL_TOKENS % n == 0)
             raise ConfigError(
                 f"bilevel_decode.compression={self.compression} does not divide the {VISUAL_TOKENS} visual tokens of a "
                 f"group: choose one of {divisors}."
             )
-        if self.relevance.method == "file" and _given(self.budget):
+        if self.relevance.method == "file" and self.budget != BudgetSettings():
             raise ConfigError("bilevel_decode.budget: a selection file says by itself which chunks stay dense.")
 
     def settled(self) -> BilevelDecode:
         """With `enabled` decided and, where on, the defaults filled in."""
-        if not _switched_on(self, "bilevel_decode"):
+        if not is_on(self, "bilevel_decode"):
             return BilevelDecode(enabled=False)
-        relevance = self.relevance.settled()
-        if relevance.method == "file":
-            return BilevelDecode(True, self.compression, self.chunk_groups, Budget(), relevance)
-        budget = self.budget if _given(self.budget) else Budget(chunks=5)
-        return BilevelDecode(True, _or(self.compression, 4), _or(self.chunk_groups, 4), budget, relevance)
+        on = replace(self, enabled=True, relevance=self.relevance.settled())
+        if on.relevance.method == "file":
+            return on
+        budget = BudgetSettings(chunks=5) if on.budget == BudgetSettings() else on.budget
+        return with_defaults(replace(on, budget=budget), compression=4, chunk_groups=4)
 
 
 @dataclass
@@ -182,7 +185,7 @@ class KVStoreSettings:
     folder_gb: float = 100.0
 
     def __post_init__(self) -> None:
-        _one_of(("model", "cpu"), "kv_store.device", self.device)
+        one_of(("model", "cpu"), "kv_store.device", self.device)
         if self.folder_gb <= 0:
             raise ConfigError(f"kv_store.folder_gb={self.folder_gb}: give a number above 0.")
 
@@ -215,13 +218,15 @@ class VideoXL2(ModelSettings):
     question_batch: int = 1  # sums in another order may flip an answer where two tokens are all but equally likely
 
     def __post_init__(self) -> None:
-        _one_of(DTYPES, "dtype", self.dtype)
-        _one_of(ATTENTION, "attention", self.attention)
-        _one_of(TIME_REWRITES, "time_rewrite", self.time_rewrite)
-        _at_least(1, "question_batch", self.question_batch)
+        one_of(DTYPES, "dtype", self.dtype)
+        one_of(ATTENTION, "attention", self.attention)
+        one_of(TIME_REWRITES, "time_rewrite", self.time_rewrite)
+        at_least(1, "question_batch", self.question_batch)
         check(self.frames_wanted())
-        if self.vision_batch < GROUP or self.vision_batch % GROUP:
-            raise ConfigError(f"vision_batch={self.vision_batch}: give a multiple of {GROUP}, the frames of a group.")
+        if self.vision_batch < GROUP_FRAMES or self.vision_batch % GROUP_FRAMES:
+            raise ConfigError(
+                f"vision_batch={self.vision_batch}: give a multiple of {GROUP_FRAMES}, the frames of a group."
+            )
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise ConfigError(f'device="{self.device}": choose auto, cpu, mps, cuda or cuda:<number>.')
         if self.attention == "flash_attention_2":
@@ -332,33 +337,3 @@ class VideoXL2Mini(VideoXL2):
 
     def remarks(self) -> list[str]:
         return ["videoxl2_mini has random weights: its scores are chance and mean nothing"]
-
-
-def _given(settings: Any) -> bool:
-    """Whether any value but `enabled` was set."""
-    values = (getattr(settings, f.name) for f in fields(settings) if f.name != "enabled")
-    return any(_given(value) if is_dataclass(value) else value is not None for value in values)
-
-
-def _switched_on(settings: SparsePrefill | BilevelDecode, key: str) -> bool:
-    given = _given(settings)
-    if settings.enabled is False and given:
-        raise ConfigError(
-            f"{key}.enabled=false, but settings of {key} are given that would be ignored: leave them out."
-        )
-    return given if settings.enabled is None else settings.enabled
-
-
-def _or(value: Any, default: Any) -> Any:
-    return default if value is None else value
-
-
-def _at_least(least: int, key: str, value: int | None) -> None:
-    if value is not None and value < least:
-        raise ConfigError(f"{key}={value}: give at least {least}.")
-
-
-def _one_of(choices: Iterable[str], key: str, value: str | None) -> None:
-    choices = tuple(choices)
-    if value is not None and value not in choices:
-        raise ConfigError(f'{key}="{value}": choose {", ".join(choices)}.{suggest(value, choices)}')

@@ -10,8 +10,8 @@ from typing import Any
 
 from evalkit.errors import CheckpointError
 
-from ..shared.cost import LanguageSize, VisionSize
-from .settings import VISUAL_TOKENS
+from ..shared.cost import LanguageSize
+from .geometry import GRID, GROUP_FRAMES
 
 SO400M = {
     "hidden_size": 1152,
@@ -36,8 +36,65 @@ QWEN2_5_7B = {
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 CHANNELS = 3
-POOLED = 4
-"""Positions of the feature map that are averaged into one visual token."""
+
+
+@dataclass(frozen=True)
+class VisionSize:
+    """Sizes of the SigLIP tower (`layers`: those that run) and of the temporal module and projector behind it."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    patches: int
+    patch_values: int  # numbers in a patch: channels * size * size
+    grid: int  # positions of the resized map
+    width: int  # of the language model
+
+    @classmethod
+    def of(cls, tower: Any, width: int) -> VisionSize:
+        """From a `SiglipVisionConfig`, or anything with its attributes, whose last block is not used."""
+        return cls(
+            hidden=tower.hidden_size,
+            intermediate=tower.intermediate_size,
+            layers=tower.num_hidden_layers - 1,
+            patches=(tower.image_size // tower.patch_size) ** 2,
+            patch_values=CHANNELS * tower.patch_size**2,
+            grid=GRID**2,
+            width=width,
+        )
+
+    @property
+    def weights(self) -> int:
+        """Numbers in the weights of tower, temporal module and projector."""
+        c, i, w = self.hidden, self.intermediate, self.width
+        tower = self.patch_values * c + c + self.patches * c
+        tower += self.layers * (4 * (c * c + c) + 2 * c * i + i + c + 4 * c)
+        spatial = 2 * c + 4 * (c * c + c)
+        temporal = 2 * c + 4 * (c * c + c) + 2 * 129 * c  # keys and values at distances of -64 to 64
+        convolution = 27 * c * c + c
+        return tower + 4 * c + 2 * (spatial + temporal + convolution) + c * w + w + w * w + w
+
+    def frame(self) -> int:
+        """One frame through the tower."""
+        c, n = self.hidden, self.patches
+        block = 8 * n * c * c + 4 * n * n * c + 4 * n * c * self.intermediate
+        return self.layers * block + 2 * n * self.patch_values * c
+
+    def group(self) -> int:
+        """One group of four frames through the temporal module and the projector."""
+        c, n = self.hidden, self.grid
+        total = 0
+        for slots in (4, 2):
+            spatial = 8 * slots * n * c * c + 4 * slots * n * n * c
+            temporal = 8 * slots * n * c * c + 8 * slots * slots * n * c
+            convolution = 2 * 27 * (slots // 2) * n * c * c
+            total += spatial + temporal + convolution
+        return total + n * (2 * c * self.width + 2 * self.width * self.width)
+
+    def frames(self, count: int) -> int:
+        """`count` frames, the last group filled up."""
+        groups = -(-count // GROUP_FRAMES)
+        return count * self.frame() + groups * self.group()
 
 
 @dataclass(frozen=True)
@@ -54,17 +111,11 @@ class Sizes:
 def sizes(values: dict[str, Any]) -> Sizes:
     """From the content of a config.json. Raises KeyError for a size that it lacks."""
     language = LanguageSize.of(SimpleNamespace(**{key: values[key] for key in QWEN2_5_7B}))
-    tower = values.get("vision_config", SO400M)
-    vision = VisionSize(
-        hidden=tower["hidden_size"],
-        intermediate=tower["intermediate_size"],
-        layers=tower["num_hidden_layers"] - 1,
-        patches=(tower["image_size"] // tower["patch_size"]) ** 2,
-        patch_values=CHANNELS * tower["patch_size"] ** 2,
-        grid=POOLED * VISUAL_TOKENS,
-        width=language.hidden,
-    )
-    return Sizes(language, vision)
+    tower = SimpleNamespace(**values.get("vision_config", SO400M))
+    try:
+        return Sizes(language, VisionSize.of(tower, language.hidden))
+    except AttributeError as error:
+        raise KeyError(error.name) from None
 
 
 def read_sizes(folder: Path) -> Sizes:

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from evalkit.errors import ConfigError, suggest
 from evalkit.types import Cue, Prompt
 
+from .geometry import GROUP_FRAMES
+
 SYSTEM = "You are a helpful assistant."
 END_OF_TURN = "<|im_end|>"
 IMAGE = "<image>"
-FRAMES_PER_GROUP = 4
 
 Encode = Callable[[str], Sequence[int]]
 """Text to token ids, without adding special tokens but knowing those that the text spells out."""
@@ -104,12 +105,12 @@ class ChatText:
     def context(self, times_s: Sequence[float], system: str | None = None, cues: Sequence[Cue] = ()) -> ContextTokens:
         """`times_s` are those of all frames; a group bears the time of its first frame. A subtitle stands in front of
         the group of the frame it precedes."""
-        groups: list[list[int]] = [[] for _ in range(-(-len(times_s) // FRAMES_PER_GROUP))]
+        groups: list[list[int]] = [[] for _ in range(-(-len(times_s) // GROUP_FRAMES))]
         tail: list[int] = []
         for cue in sorted(cues, key=lambda cue: cue.at):
-            place = groups[cue.at // FRAMES_PER_GROUP] if cue.at < len(times_s) else tail
+            place = groups[cue.at // GROUP_FRAMES] if cue.at < len(times_s) else tail
             place.extend(self._encode(cue.text + "\n"))
-        for ids, time_s in zip(groups, times_s[::FRAMES_PER_GROUP], strict=True):
+        for ids, time_s in zip(groups, times_s[::GROUP_FRAMES], strict=True):
             ids.extend(self._encode(timestamp(time_s)))
         return ContextTokens(
             prefix=tuple(self._encode(self.prefix_text(system))),

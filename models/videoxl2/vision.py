@@ -13,15 +13,9 @@ from torch.nn import functional as F
 from transformers import SiglipVisionConfig
 from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 
-from .dts import DTS, GROUP
+from .dts import DTS
+from .geometry import GRID, GROUP_FRAMES, POOL
 from .pixels import pixel_values
-
-GRID = 24
-"""The patch grid is resized to 24 x 24 whatever the tower's own grid is."""
-
-POOL = 2
-TOKENS = (GRID // POOL) ** 2
-"""Visual tokens of a group."""
 
 
 class Patches(nn.Module):
@@ -85,7 +79,7 @@ class Vision(nn.Module):
 
     def __init__(self, config: SiglipVisionConfig, width: int, batch: int = 32) -> None:
         super().__init__()
-        assert batch % GROUP == 0, f"a batch of {batch} frames would cut a group of {GROUP}"
+        assert batch % GROUP_FRAMES == 0, f"a batch of {batch} frames would cut a group of {GROUP_FRAMES}"
         self.batch = batch
         self.tower = Tower(config)
         self.dts = DTS(config.hidden_size)

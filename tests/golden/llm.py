@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import Qwen2Config
 
 from evalkit.models.shared.attention import Kernel, kernel
-from evalkit.models.shared.generate import Memory, Turn, extend, generate
+from evalkit.models.shared.generate import Memory, QuestionRows, extend, generate
 from evalkit.models.shared.kv_rows import Keys
 from evalkit.models.shared.kv_store import KVStore
 from evalkit.models.shared.layout import Layout, Policy
@@ -72,13 +72,13 @@ def unrotated(store: KVStore, layer: int) -> tuple[Tensor, Tensor]:
 
 def suffix_logits(decoder: Qwen2Decoder, memory: Memory, suffix: Tensor) -> Tensor:
     """Logits `[n, vocab]` at every position of a suffix `[n, hidden]` behind a memory."""
-    (hidden,) = extend(decoder, attention_of(decoder), memory, [Turn(decoder, len(suffix))], [suffix])
+    (hidden,) = extend(decoder, attention_of(decoder), memory, [QuestionRows(decoder, len(suffix))], [suffix])
     return decoder.logits(hidden)
 
 
 def continuation(decoder: Qwen2Decoder, memory: Memory, suffix: Tensor, count: int) -> list[int]:
     """Greedy ids behind a suffix given as embeddings: the first from its logits, the others fed back."""
-    attention, turn = attention_of(decoder), Turn(decoder, len(suffix) + count)
+    attention, turn = attention_of(decoder), QuestionRows(decoder, len(suffix) + count)
     (hidden,) = extend(decoder, attention, memory, [turn], [suffix])
     ids: list[int] = []
     while len(ids) < count:

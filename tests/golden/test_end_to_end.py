@@ -16,7 +16,7 @@ from evalkit.models.shared.bilevel import assemble_bilevel
 from evalkit.models.videoxl2.adapter import VideoXL2Model
 from evalkit.models.videoxl2.checkpoint import Loaded
 from evalkit.models.videoxl2.config import ModelConfig
-from evalkit.models.videoxl2.settings import BilevelDecode, KVStoreSettings, Relevance, SparsePrefill, VideoXL2
+from evalkit.models.videoxl2.settings import BilevelDecode, KVStoreSettings, RelevanceSettings, SparsePrefill, VideoXL2
 from evalkit.models.videoxl2.text import ChatText, ContextTokens, timestamp
 from evalkit.models.videoxl2.vision import Vision
 from evalkit.types import Context, Cue, Decoding, FramePlan, Prompt, Video
@@ -81,7 +81,7 @@ def settings_of(case: Case, name: str, folder: Path, host: bool) -> VideoXL2:
         rows = {f"golden.mp4_{case.meta['question']}": bilevel["selected_units"]}
         file = folder / "selection.json"
         file.write_text(json.dumps({"empty": None, "golden": {"config": config, "selected_unit_indices": rows}}))
-        settings["bilevel_decode"] = BilevelDecode(True, relevance=Relevance(method="file", file=str(file)))
+        settings["bilevel_decode"] = BilevelDecode(True, relevance=RelevanceSettings(method="file", file=str(file)))
     return VideoXL2(dtype="float32", kv_store=KVStoreSettings("cpu" if host else "model"), **settings)
 
 

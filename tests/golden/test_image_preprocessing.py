@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from evalkit.models.videoxl2.geometry import IMAGE_SIZE
 from evalkit.models.videoxl2.pixels import RESAMPLE, pixel_values
-from evalkit.models.videoxl2.settings import IMAGE_SIZE, VideoXL2
+from evalkit.models.videoxl2.settings import VideoXL2
 
 from .cases import Case, find_cases, find_variants
 

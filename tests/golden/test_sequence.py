@@ -8,7 +8,8 @@ from itertools import groupby
 import pytest
 
 from evalkit.models.shared.layout import Layout
-from evalkit.models.videoxl2.text import FRAMES_PER_GROUP, ChatText, timestamp
+from evalkit.models.videoxl2.geometry import GROUP_FRAMES
+from evalkit.models.videoxl2.text import ChatText, timestamp
 from evalkit.types import Prompt
 
 from . import toy
@@ -38,8 +39,8 @@ def test_ids_and_positions(case: Case, row: int) -> None:
         assert times == [] and tokens.groups == ()
         return
 
-    assert case.meta["frames_per_block"] == FRAMES_PER_GROUP
-    assert times[::FRAMES_PER_GROUP] == golden["block_timestamps"]
+    assert case.meta["frames_per_block"] == GROUP_FRAMES
+    assert times[::GROUP_FRAMES] == golden["block_timestamps"]
     assert [timestamp(time) for time in golden["block_timestamps"]] == golden["block_texts"]
     assert list(tokens.prefix) == golden["prefix_ids"]
     assert [list(ids) for ids in tokens.groups] == golden["block_token_ids"]

@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import SiglipVisionConfig
 
+from evalkit.models.videoxl2.geometry import GRID, VISUAL_TOKENS
 from evalkit.models.videoxl2.pixels import pixel_values
-from evalkit.models.videoxl2.vision import GRID, TOKENS, Vision
+from evalkit.models.videoxl2.vision import Vision
 
 from .cases import Case, assert_close, find_variants
 
@@ -74,7 +75,7 @@ def test_encode_in_batches_gives_the_same_tokens(case: Case, name: str) -> None:
     frames = case.inputs()["pixels_u8"][: variant["frames"]].permute(0, 2, 3, 1)
     tokens = model(case).encode(frames.numpy())
     assert tuple(tokens.shape) == tuple(variant["tokens_shape"])
-    assert case.meta["dims"]["grid_after_resize"] == GRID and case.meta["dims"]["tokens_per_group"] == TOKENS
+    assert case.meta["dims"]["grid_after_resize"] == GRID and case.meta["dims"]["tokens_per_group"] == VISUAL_TOKENS
     for stage in ("tokens", "tokens_every_third"):
         if f"{name}.{stage}" in expected:
             assert_close(tokens[subset(case, stage)], expected[f"{name}.{stage}"], tolerance["tokens"], stage)

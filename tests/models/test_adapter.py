@@ -24,9 +24,9 @@ from evalkit.models.videoxl2.checkpoint import load
 from evalkit.models.videoxl2.mini import folder
 from evalkit.models.videoxl2.settings import (
     BilevelDecode,
-    Budget,
+    BudgetSettings,
     KVStoreSettings,
-    Relevance,
+    RelevanceSettings,
     SparsePrefill,
     VideoXL2,
     VideoXL2Mini,
@@ -96,7 +96,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 } | {
     f"bilevel {method}": {
         "sparse_prefill": SPARSE,
-        "bilevel_decode": BilevelDecode(True, 4, 2, Budget(chunks=1), Relevance(method)),
+        "bilevel_decode": BilevelDecode(True, 4, 2, BudgetSettings(chunks=1), RelevanceSettings(method)),
     }
     for method in ("attention", "uniform", "random")
 }
@@ -128,8 +128,12 @@ def test_settings_agree_where_they_must() -> None:
     assert texts(sparse_prefill=SparsePrefill(True, 2, 99, "streaming")) == full
     assert texts(attention="eager") == full
     assert texts(kv_store=KVStoreSettings("cpu")) == full
-    assert texts(bilevel_decode=BilevelDecode(True, 1, 2, Budget(chunks=1), Relevance("uniform"))) == full
-    assert texts(bilevel_decode=BilevelDecode(True, 4, 2, Budget(chunks=99), Relevance("uniform"))) == full
+    assert (
+        texts(bilevel_decode=BilevelDecode(True, 1, 2, BudgetSettings(chunks=1), RelevanceSettings("uniform"))) == full
+    )
+    assert (
+        texts(bilevel_decode=BilevelDecode(True, 4, 2, BudgetSettings(chunks=99), RelevanceSettings("uniform"))) == full
+    )
 
 
 @pytest.mark.parametrize(("sparse", "policy"), [(SPARSE, Chunked(2, 1)), (STREAMING, Streaming(2, 1))])
@@ -148,7 +152,7 @@ def test_what_a_prefill_cost(sparse: SparsePrefill, policy: Policy) -> None:
 
 
 def test_what_a_reply_cost() -> None:
-    made = model(bilevel_decode=BilevelDecode(True, 4, 2, Budget(chunks=1), Relevance("uniform")))
+    made = model(bilevel_decode=BilevelDecode(True, 4, 2, BudgetSettings(chunks=1), RelevanceSettings("uniform")))
     kept = made.prefill(context())
     reply = made.generate(kept, Prompt(QUESTIONS[0]), DECODING)
     assert reply.details == {"dense_chunks": [0, 3, 5], "chunk_frames": 8, "compression": 4}
@@ -210,7 +214,9 @@ def test_selection_file(tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text(json.dumps(table))
 
     def chosen(**how: Any) -> VideoXL2Model:
-        return model(bilevel_decode=BilevelDecode(True, relevance=Relevance("file", str(tmp_path / "s.json"), **how)))
+        return model(
+            bilevel_decode=BilevelDecode(True, relevance=RelevanceSettings("file", str(tmp_path / "s.json"), **how))
+        )
 
     made = chosen()
     kept = made.prefill(context(64))

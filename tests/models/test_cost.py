@@ -11,12 +11,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import SiglipVisionConfig
 
 from evalkit.models.shared.attention import Eager
-from evalkit.models.shared.cost import LanguageSize, VisionSize, causal_pairs
+from evalkit.models.shared.cost import LanguageSize, causal_pairs
 from evalkit.models.shared.generate import generate
 from evalkit.models.shared.kv_store import KVStore
 from evalkit.models.shared.layout import Chunked, Full, Layout, Policy, Streaming
 from evalkit.models.shared.prefill import Prefill
-from evalkit.models.videoxl2.vision import GRID, Vision
+from evalkit.models.videoxl2.geometry import GRID
+from evalkit.models.videoxl2.sizes import VisionSize
+from evalkit.models.videoxl2.vision import Vision
 from evalkit.types import Decoding
 
 from .twin import Sequence, pair, prefilled

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from evalkit.models.shared import prefill
 from evalkit.models.shared.cost import LanguageSize
 from evalkit.models.shared.qwen2 import Qwen2Decoder
 from evalkit.models.videoxl2 import VideoXL2, estimate, mini
 from evalkit.models.videoxl2.config import read_config
 from evalkit.models.videoxl2.estimate import pieces
+from evalkit.models.videoxl2.geometry import GRID
 from evalkit.models.videoxl2.sizes import QWEN2_5_7B, SO400M, read_sizes, sizes
 from evalkit.models.videoxl2.text import ChatText
-from evalkit.models.videoxl2.vision import GRID, Vision, kept_blocks
+from evalkit.models.videoxl2.vision import Vision, kept_blocks
 from evalkit.types import Context, Decoding, FramePlan, Prompt, Video
 from tests.golden.cases import Case, find_variants
 
@@ -28,7 +28,6 @@ def test_sizes_are_those_of_the_modules_that_are_built() -> None:
     assert found.vision.weights == sum(p.numel() for p in vision.parameters())
     assert found.vision.layers == kept_blocks(config.vision)
     assert found.vision.grid == GRID**2
-    assert estimate.STEP_ROWS == prefill.STEP_ROWS
 
 
 def test_the_released_sizes() -> None:

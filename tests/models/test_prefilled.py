@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from evalkit.errors import ConfigError
-from evalkit.models.videoxl2.settings import BilevelDecode, Budget, KVStoreSettings, Relevance, SparsePrefill, VideoXL2
+from evalkit.models.videoxl2.settings import (
+    BilevelDecode,
+    BudgetSettings,
+    KVStoreSettings,
+    RelevanceSettings,
+    SparsePrefill,
+    VideoXL2,
+)
 from evalkit.types import Context, Cue, Prompt
 from tests.helpers import run_command
 
@@ -18,7 +25,7 @@ from .test_adapter import DECODING, QUESTIONS, VIDEO, Frames, model
 
 
 def bilevel(compression: int, method: str = "attention") -> BilevelDecode:
-    return BilevelDecode(True, compression, 2, Budget(chunks=1), Relevance(method))
+    return BilevelDecode(True, compression, 2, BudgetSettings(chunks=1), RelevanceSettings(method))
 
 
 def ask(frames: Frames, folder: Path | None, compression: int = 4, cue: str = "", **settings: Any) -> list[str]:

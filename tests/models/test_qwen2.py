@@ -7,7 +7,7 @@ import torch
 from transformers import Qwen2Config
 
 from evalkit.errors import CheckpointError, ConfigError
-from evalkit.models.shared.attention import Eager, SdpaCpu, Softmax, attend, kernel
+from evalkit.models.shared.attention import Eager, MergedAttention, SdpaCpu, attend, kernel
 from evalkit.models.shared.layout import Full, Layout
 from evalkit.models.shared.qwen2 import Qwen2Decoder, Rope, rotate
 
@@ -103,7 +103,7 @@ def test_fused_attention_is_plain_attention(heads: int, kv_heads: int, causal: b
 @pytest.mark.parametrize("attention", [SdpaCpu(), Eager()], ids=str)
 def test_parts_of_a_history_merge_exactly(attention: SdpaCpu | Eager) -> None:
     q, k, v = torch.randn(4, 10, 8), torch.randn(2, 50, 8), torch.randn(2, 50, 8)
-    whole = Softmax(*Eager()(q, k, v, causal=True))
+    whole = MergedAttention(*Eager()(q, k, v, causal=True))
     parts = [(k[:, a:b], v[:, a:b]) for a, b in ((0, 1), (1, 1), (1, 30), (30, 40))]
     for history in (parts, iter(parts)):
         merged = attend(attention, q, history, (k[:, 40:], v[:, 40:]))

@@ -24,10 +24,10 @@ from evalkit.models.shared.cost import mixed_rows
 from evalkit.models.shared.kv_rows import Keys
 from evalkit.models.shared.kv_store import KVStore
 from evalkit.models.shared.layout import VISUAL, Chunked, Layout
-from evalkit.models.shared.relevance import Asked, Budget, Randomly, Scored, Uniform
-from evalkit.models.shared.relevance_attention import Attention, visual_mass
-from evalkit.models.shared.relevance_siglip import Siglip, TextFrame
-from evalkit.models.shared.selection_file import SelectionFile
+from evalkit.models.shared.relevance import ChunkBudget, RandomChunks, RelevanceQuery, Scored, UniformChunks
+from evalkit.models.shared.relevance_attention import AttentionRelevance, visual_mass
+from evalkit.models.shared.relevance_siglip import SiglipRelevance, SiglipTowers
+from evalkit.models.videoxl2.selection_file import SelectionFile
 from evalkit.types import Prompt, Video
 
 from . import twin
@@ -44,8 +44,8 @@ def store_of(layout: Layout) -> KVStore:
     return store
 
 
-def asked(layout: Layout, question: str = "What?", ids: Seq[int] = (1,), **prompt: str) -> Asked:
-    return Asked(VIDEO, Prompt(question + "\nA. x", question=question, **prompt), ids, store_of(layout))
+def asked(layout: Layout, question: str = "What?", ids: Seq[int] = (1,), **prompt: str) -> RelevanceQuery:
+    return RelevanceQuery(VIDEO, Prompt(question + "\nA. x", question=question, **prompt), ids, store_of(layout))
 
 
 def groups(count: int) -> Layout:
@@ -56,22 +56,22 @@ def groups(count: int) -> Layout:
 class Given(Scored):
     given: Seq[float] = field(default_factory=tuple)
 
-    def scores(self, asked: Asked, chunks: Seq[range]) -> Seq[float]:
+    def scores(self, asked: RelevanceQuery, chunks: Seq[range]) -> Seq[float]:
         return self.given
 
 
 def test_the_best_chunks_and_both_ends() -> None:
-    method = Given(2, 4, Budget(chunks=2), [9, 1, 5, 3, 5, 9, 0])
+    method = Given(2, 4, ChunkBudget(chunks=2), [9, 1, 5, 3, 5, 9, 0])
     selection = method.select(asked(groups(13)))
     assert selection.dense == (0, 2, 5, 6)  # the ends whatever they score; of equals the earlier comes first
     assert selection.groups(groups(13)) == [0, 1, 4, 5, 10, 11, 12]
-    assert Given(2, 4, Budget(chunks=1), [9, 1, 5, 5, 5, 2, 0]).select(asked(groups(13))).dense == (0, 2, 6)
-    assert Given(2, 4, Budget(chunks=99), method.given).select(asked(groups(13))).dense == tuple(range(7))
+    assert Given(2, 4, ChunkBudget(chunks=1), [9, 1, 5, 5, 5, 2, 0]).select(asked(groups(13))).dense == (0, 2, 6)
+    assert Given(2, 4, ChunkBudget(chunks=99), method.given).select(asked(groups(13))).dense == tuple(range(7))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4])
 def test_short_videos(count: int) -> None:
-    for method in (Uniform(2, 4, Budget(chunks=3)), Randomly(2, 4, Budget(fraction=0.5))):
+    for method in (UniformChunks(2, 4, ChunkBudget(chunks=3)), RandomChunks(2, 4, ChunkBudget(fraction=0.5))):
         dense = method.select(asked(groups(count))).dense
         chunks = -(-count // 2)
         assert dense is not None and set(dense) >= ({0, chunks - 1} if chunks else set())
@@ -90,7 +90,7 @@ def test_a_fraction_is_kept_and_used(
     counts: list[tuple[int, int]], chunk_groups: int, compression: int, fraction: float, seed: int
 ) -> None:
     layout = Layout(3, 2, *map(list, zip(*counts, strict=True)))
-    method = Randomly(chunk_groups, compression, Budget(fraction=fraction), seed)
+    method = RandomChunks(chunk_groups, compression, ChunkBudget(fraction=fraction), seed)
     selection = method.select(asked(layout))
     rows = mixed_rows(layout, compression, selection.groups(layout))
     chunks = layout.chunks(chunk_groups)
@@ -113,12 +113,12 @@ def test_a_fraction_is_kept_and_used(
     ("count", "size", "dense"), [(10, 1, (0, 5, 9)), (10, 2, (0, 3, 7, 9)), (5, 3, (0, 1, 2, 3, 4))]
 )
 def test_uniform(count: int, size: int, dense: tuple[int, ...]) -> None:
-    assert Uniform(1, 4, Budget(chunks=size)).select(asked(groups(count))).dense == dense
+    assert UniformChunks(1, 4, ChunkBudget(chunks=size)).select(asked(groups(count))).dense == dense
 
 
 @given(st.integers(3, 60), st.integers(1, 60))
 def test_uniform_is_evenly_spread(count: int, size: int) -> None:
-    chosen = Uniform(1, 4, Budget(chunks=size)).select(asked(groups(count))).dense
+    chosen = UniformChunks(1, 4, ChunkBudget(chunks=size)).select(asked(groups(count))).dense
     assert chosen is not None
     inner = [chunk for chunk in chosen if 0 < chunk < count - 1]
     assert len(inner) == min(size, count - 2)
@@ -127,13 +127,13 @@ def test_uniform_is_evenly_spread(count: int, size: int) -> None:
 
 
 def test_random_depends_on_seed_video_and_question_alone() -> None:
-    layout, budget = groups(40), Budget(chunks=6)
+    layout, budget = groups(40), ChunkBudget(chunks=6)
 
     def draw(seed: int = 0, question_id: str = "q1", video: str = "v1") -> Any:
         prompt = Prompt("What?", question_id=question_id)
         return (
-            Randomly(1, 4, budget, seed)
-            .select(Asked(Video(video, Path("a.mp4")), prompt, (1,), store_of(layout)))
+            RandomChunks(1, 4, budget, seed)
+            .select(RelevanceQuery(Video(video, Path("a.mp4")), prompt, (1,), store_of(layout)))
             .dense
         )
 
@@ -177,8 +177,8 @@ def test_attention_finds_the_chunk_that_answers() -> None:
         chunks = layout.chunks(2)
         start, end = layout.visual_rows[chunks[target][0]], layout.visual_rows[chunks[target][-1] + 1]
         store.rows[VISUAL].unrotated[:, :, start:end] *= 6  # sharper keys draw attention
-        method = Attention(2, 4, Budget(chunks=1), decoder=ours, attention=sdpa(ours))
-        question = Asked(VIDEO, Prompt("What?"), [5, 6, 7], store)
+        method = AttentionRelevance(2, 4, ChunkBudget(chunks=1), decoder=ours, attention=sdpa(ours))
+        question = RelevanceQuery(VIDEO, Prompt("What?"), [5, 6, 7], store)
         assert method.select(question).dense == (0, target, 5)
 
 
@@ -205,8 +205,8 @@ def siglip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def towers(folder: Path) -> Siglip:
-    return Siglip(str(folder), torch.device("cpu"), torch.float32)
+def towers(folder: Path) -> SiglipTowers:
+    return SiglipTowers(str(folder), torch.device("cpu"), torch.float32)
 
 
 def test_siglip_vectors_are_those_of_transformers(siglip_folder: Path) -> None:
@@ -223,14 +223,14 @@ def test_siglip_vectors_are_those_of_transformers(siglip_folder: Path) -> None:
 @pytest.mark.parametrize("batches", [1, 3, 8])
 def test_siglip_chooses_the_chunk_with_the_best_frame(siglip_folder: Path, batches: int) -> None:
     siglip = towers(siglip_folder)
-    method = TextFrame(2, 4, Budget(chunks=1), siglip=siglip)
+    method = SiglipRelevance(2, 4, ChunkBudget(chunks=1), siglip=siglip)
     frames = np.random.default_rng(1).integers(0, 256, (46, 40, 30, 3), dtype=np.uint8)  # resized; 12 groups, 6 chunks
     observer = method.observer()
     for part in np.array_split(frames, batches):
         observer.see(part)
     similarity = siglip.images(frames) @ siglip.text("a red frame")
     best = int(similarity[8:40].argmax() + 8) // 8
-    question = Asked(VIDEO, Prompt("x", question="a red frame"), [1], store_of(groups(12)), observer)
+    question = RelevanceQuery(VIDEO, Prompt("x", question="a red frame"), [1], store_of(groups(12)), observer)
     assert method.select(question).dense == tuple(sorted({0, best, 5}))
 
 

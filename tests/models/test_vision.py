@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from evalkit.models.videoxl2.vision import GRID, TOKENS, Tower, Vision, resize_grid
+from evalkit.models.videoxl2.geometry import GRID, VISUAL_TOKENS
+from evalkit.models.videoxl2.vision import Tower, Vision, resize_grid
 
 from .test_dts import fill
 
@@ -78,8 +79,8 @@ def test_tokens_are_averaged_behind_the_projector(vision: Vision) -> None:
     projected = vision.project(maps)
     assert projected.shape == (2, GRID * GRID, 48)
     tokens = vision.pool(projected)
-    assert tokens.shape == (2, TOKENS, 48)
-    for token in range(TOKENS):
+    assert tokens.shape == (2, VISUAL_TOKENS, 48)
+    for token in range(VISUAL_TOKENS):
         row, column = 2 * (token // 12), 2 * (token % 12)
         corners = [GRID * (row + y) + column + x for y in (0, 1) for x in (0, 1)]
         torch.testing.assert_close(tokens[:, token], projected[:, corners].mean(1))
@@ -91,7 +92,7 @@ def test_tokens_are_averaged_behind_the_projector(vision: Vision) -> None:
 @given(count=st.integers(1, 21), piece=st.sampled_from([4, 8, 12]))
 def test_a_video_may_come_in_pieces(vision: Vision, count: int, piece: int) -> None:
     whole = vision.encode(frames(count))
-    assert whole.shape == (-(-count // 4), TOKENS, 48)
+    assert whole.shape == (-(-count // 4), VISUAL_TOKENS, 48)
     pieces = torch.cat([vision.encode(frames(count)[at : at + piece]) for at in range(0, count, piece)])
     torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=1e-4)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from evalkit.models.shared.attention import Kernel, kernel
-from evalkit.models.shared.generate import Memory, Turn, extend
+from evalkit.models.shared.generate import Memory, QuestionRows, extend
 from evalkit.models.shared.kv_rows import Keys
 from evalkit.models.shared.kv_store import KVStore
 from evalkit.models.shared.layout import Chunked, Layout, Policy, Streaming
@@ -138,7 +138,7 @@ def in_order(store: KVStore, layer: int, what: str) -> Tensor:
 
 def answered(decoder: Qwen2Decoder, memory: Memory, question: Tensor) -> Tensor:
     """Logits `[n, vocab]` of a question `[n, hidden]` behind a memory."""
-    (hidden,) = extend(decoder, sdpa(decoder), memory, [Turn(decoder, len(question))], [question])
+    (hidden,) = extend(decoder, sdpa(decoder), memory, [QuestionRows(decoder, len(question))], [question])
     return decoder.logits(hidden)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from evalkit.errors import ConfigError, DataError, ModelError
 
-from .relevance import Asked, Relevance, Selection, ends
+from ..shared.relevance import RelevanceMethod, RelevanceQuery, Selection, ends
 
 UNIT_GROUPS = 2
 
@@ -35,7 +35,7 @@ class Entry:
 
 
 @dataclass
-class SelectionFile(Relevance):
+class SelectionFile(RelevanceMethod):
     """`on_miss`: "error" raises ModelError(no_selection) for a question without a row; "dense" reads everything, and
     says so in the reply (the authors' code moreover prefills such questions without chunk windows). A key with rows
     that differ counts as missing: nothing tells which is meant. `chunk_groups` and `compression` override its own."""
@@ -52,7 +52,7 @@ class SelectionFile(Relevance):
             for key, entry in read(file):
                 self.entries.setdefault(key, set()).add(entry)
 
-    def select(self, asked: Asked) -> Selection:
+    def select(self, asked: RelevanceQuery) -> Selection:
         video, question = asked.video, asked.question.strip()
         keys = [f"{name}_{question}" for name in (video.path.name, video.path.stem, video.id)]
         found = next((self.entries[key] for key in (*keys, asked.prompt.question_id) if key in self.entries), set())
@@ -98,7 +98,7 @@ def read(file: Path) -> Iterator[tuple[str, Entry]]:
         yield from lines(text) if ".jsonl" in file.suffixes else table(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{file} is no selection file ({type(error).__name__}: {error}); see models/shared/selection_file.py."
+            f"{file} is no selection file ({type(error).__name__}: {error}); see models/videoxl2/selection_file.py."
         ) from error
 
 
