@@ -13,7 +13,7 @@ from __future__ import annotations
 from bench import table
 
 from evalkit.models.shared.cost import LanguageSize, attention_density, causal_pairs
-from evalkit.models.shared.layout import Chunked, Full, Layout
+from evalkit.models.shared.layout import Chunked, Full, Layout, Streaming
 from evalkit.models.videoxl2.sizes import VisionSize
 
 LANGUAGE = LanguageSize(3584, 18944, 28, 28, 4, 128, 152064)
@@ -27,6 +27,8 @@ SETTINGS = [
     ("LVBench", 600, Chunked(4, 11)),
     ("", 2048, Chunked(4, 3)),
     ("", 10000, Chunked(4, 3)),
+    ("released", 1300, Streaming(4, 1)),
+    ("", 10000, Streaming(4, 1)),
 ]
 
 
@@ -38,11 +40,13 @@ def layout_of(frames: int) -> Layout:
 
 def counted(layout: Layout, policy: Chunked) -> float:
     """The density by looking at every pair."""
-    chunk = [-1] * layout.prefix
-    for group, (text, visual) in enumerate(zip(layout.text, layout.visual, strict=True)):
-        chunk += [-1] * text + [group // policy.chunk_groups] * visual
+    chunk, visual = [-1] * layout.prefix, [False] * layout.prefix
+    for group, (texts, visuals) in enumerate(zip(layout.text, layout.visual, strict=True)):
+        chunk += [group // policy.chunk_groups] * (texts + visuals)
+        visual += [False] * texts + [True] * visuals
+    windowed = visual if policy.text_sees_all else [at >= 0 for at in chunk]
     seen = sum(
-        chunk[row] < 0 or chunk[column] < 0 or chunk[row] - chunk[column] <= policy.previous_chunks
+        not windowed[row] or not visual[column] or chunk[row] - chunk[column] <= policy.previous_chunks
         for row in range(len(chunk))
         for column in range(row + 1)
     )
@@ -50,7 +54,7 @@ def counted(layout: Layout, policy: Chunked) -> float:
 
 
 def main() -> None:
-    for policy in (Chunked(1, 0), Chunked(2, 1), Chunked(3, 2)):
+    for policy in (Chunked(1, 0), Chunked(2, 1), Chunked(3, 2), Streaming(2, 1)):
         small = Layout(5, 0, [7, 8, 8, 9, 8, 7, 9], [12] * 7)
         assert attention_density(small, policy) == counted(small, policy), policy
     rows = []

@@ -1,7 +1,7 @@
 """The released architecture with random weights on a CUDA device: where the time of a video goes, and how near it is to
 what the device can do.
 
-    python benchmarks/gpu_prefill.py [--frames 256 400 600 2048 10000] [--policy chunked full] [--attention sdpa]
+    python benchmarks/gpu_prefill.py [--frames 256 400 600 2048 10000] [--policy chunked streaming] [--attention sdpa]
     python benchmarks/gpu_prefill.py --tiny                          # any machine, reduced sizes: that it runs
 
 8.1 B parameters in bfloat16; weights are random, since they change no time. Frames are random too and on the host, as
@@ -27,7 +27,7 @@ from transformers import Qwen2Config, SiglipVisionConfig
 from evalkit.models.shared.attention import ATTENTION, kernel
 from evalkit.models.shared.generate import generate
 from evalkit.models.shared.kv_store import KVStore
-from evalkit.models.shared.layout import Chunked, Full, Layout
+from evalkit.models.shared.layout import Chunked, Full, Layout, Streaming
 from evalkit.models.shared.prefill import Prefill
 from evalkit.models.shared.qwen2 import Qwen2Decoder
 from evalkit.models.videoxl2.geometry import GRID
@@ -156,14 +156,14 @@ class Bench:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs="+")
-    parser.add_argument("--policy", nargs="+", choices=["chunked", "full"], default=["chunked", "full"])
+    parser.add_argument("--policy", nargs="+", choices=["chunked", "streaming", "full"], default=["chunked", "full"])
     parser.add_argument("--attention", choices=ATTENTION, default="sdpa")
     parser.add_argument("--tiny", action="store_true", help="reduced sizes, on the CPU")
     options = parser.parse_args()
     if not options.tiny and not torch.cuda.is_available():
         parser.error("there is no CUDA device here; --tiny runs reduced sizes on the CPU")
     bench = Bench(options.tiny, options.attention)
-    policies = {"chunked": Chunked(4, 3), "full": Full()}
+    policies = {"chunked": Chunked(4, 3), "streaming": Streaming(4, 1), "full": Full()}
     bench.run(16, policies["chunked"])  # warm
     name = torch.cuda.get_device_name() if bench.device.type == "cuda" else "CPU"
     print(

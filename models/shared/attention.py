@@ -49,7 +49,7 @@ def repeat(x: Tensor, heads: int) -> Tensor:
 
 
 class Eager(Kernel):
-    """Plain matrix products; the slow, obvious version, in float32 throughout."""
+    """Plain matrix products in float32: slow, and simple to check."""
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> tuple[Tensor, Tensor]:
         heads, n, d = q.shape
@@ -151,8 +151,8 @@ def kernel(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
 
 
 def verified(attention: Kernel, name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
-    """The kernel, once it has agreed with the plain matrix products. Fused kernels differ between versions of torch and
-    of the device in what they align causal masks to and how they return the log-sum-exp; a wrong one would not fail."""
+    """The kernel, after a comparison with plain matrix products. Fused kernels differ between versions of torch and
+    devices in how they align causal masks and return the log-sum-exp, and a wrong result raises no error."""
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(heads, rows, 64, generator=generator).to(device, dtype) for heads, rows in _TRIED)
     own = k[:, -q.shape[1] :], v[:, -q.shape[1] :]
@@ -239,5 +239,5 @@ def attend(attention: Kernel, q: Tensor, history: Iterable[Part], own: Part | No
             total = MergedAttention(*part)
         else:
             total.add(*part)
-    assert total is not None, "attention over nothing"
+    assert total is not None, "attention over no keys"
     return total

@@ -37,7 +37,7 @@ def attention_density(layout: Layout, policy: Policy, suffix: int = 0) -> float:
 
 
 def mixed_rows(layout: Layout, compression: int, dense: Collection[int]) -> int:
-    """KV rows of a bi-level mix in which the groups `dense` keep their visual tokens:
+    """KV rows of bi-level decode where the groups `dense` keep their visual tokens:
     dense groups * (V + T) + other groups * (V / compression + T) + prefix and tail."""
     return layout.text_tokens + sum(v if g in dense else v // compression for g, v in enumerate(layout.visual))
 

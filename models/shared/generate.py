@@ -1,4 +1,4 @@
-"""Token generation behind a memory: a KV store, or the mix of a question. Neither is changed by it."""
+"""Token generation behind a memory: a KV store, or what was assembled for a question. Neither is changed by it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Memory(Protocol):
 
 
 class QuestionRows:
-    """The rows that one question and its answer add behind a memory."""
+    """Keys and values of one question and its answer, behind a memory."""
 
     def __init__(self, decoder: Qwen2Decoder, capacity: int) -> None:
         size = decoder.size
@@ -36,7 +36,7 @@ class QuestionRows:
         self.count = 0
 
     def attend(self, attention: Kernel, layer: int, q: Tensor, k: Tensor, v: Tensor) -> MergedAttention:
-        """New rows see the rows of this turn before them and, causally, themselves."""
+        """New rows see the earlier rows of this question and, causally, themselves."""
         start, end = self.count, self.count + k.shape[1]
         self.keys[layer, :, start:end] = k
         self.values[layer, :, start:end] = v
@@ -48,28 +48,28 @@ class QuestionRows:
 
 @torch.inference_mode()
 def extend(
-    decoder: Qwen2Decoder, attention: Kernel, memory: Memory, turns: Sequence[QuestionRows], embeds: Sequence[Tensor]
+    decoder: Qwen2Decoder, attention: Kernel, memory: Memory, asked: Sequence[QuestionRows], embeds: Sequence[Tensor]
 ) -> list[Tensor]:
-    """Append rows `[n, hidden]` to each turn: what leaves the last layer, for each. The turns share matrix products and
-    read the memory once."""
+    """Append rows `[n, hidden]` to each question: what leaves the last layer, for each. The questions share matrix
+    products and read the memory once."""
     counts = [len(rows) for rows in embeds]
-    starts = [memory.length + turn.count for turn in turns]
+    starts = [memory.length + question.count for question in asked]
     positions = torch.cat([torch.arange(start, start + n) for start, n in zip(starts, counts, strict=True)])
 
     def see(layer: int, q: Tensor, unrotated: Tensor, k: Tensor, v: Tensor) -> Tensor:
         common = attend(attention, q, iter(memory.parts(layer)))
         end, out = 0, []
-        for turn, count in zip(turns, counts, strict=True):
+        for question, count in zip(asked, counts, strict=True):
             rows, end = slice(end, end + count), end + count
             total = MergedAttention(common.out[:, rows], common.lse[:, rows])
-            own = turn.attend(attention, layer, q[:, rows], k[:, rows], v[:, rows])
+            own = question.attend(attention, layer, q[:, rows], k[:, rows], v[:, rows])
             total.add(own.out, own.lse)
             out.append(total.out.to(q.dtype))
         return torch.cat(out, 1)
 
     hidden = decoder.run(torch.cat(list(embeds)), positions.to(decoder.device), see)
-    for turn, count in zip(turns, counts, strict=True):
-        turn.count += count
+    for question, count in zip(asked, counts, strict=True):
+        question.count += count
     return list(hidden.split(counts))
 
 
@@ -79,7 +79,7 @@ class Generated:
 
     ids: list[int] = field(default_factory=list)
     finish: str = "length"  # stop | length
-    passes: int = 0  # forward passes, one for each token looked at
+    passes: int = 0  # forward passes, one for each token sampled, the stop token included
     question_s: float = 0.0
     generate_s: float = 0.0
 
@@ -99,15 +99,15 @@ def generate(
     question in pieces of so many tokens, for less working memory."""
     started = time.perf_counter()
     answers = [Generated() for _ in questions]
-    turns = [QuestionRows(decoder, len(ids) + decoding.max_new_tokens) for ids in questions]
+    asked = [QuestionRows(decoder, len(ids) + decoding.max_new_tokens) for ids in questions]
     samplers = [Sampler(decoding, decoder.device) for _ in questions]
     fed = list(questions)
     if step_rows:
-        fed = [lead_in(decoder, attention, memory, t, ids, step_rows) for t, ids in zip(turns, questions, strict=True)]
+        fed = [lead_in(decoder, attention, memory, t, ids, step_rows) for t, ids in zip(asked, questions, strict=True)]
     running = list(range(len(questions)))
     while running:
         embeds = [decoder.embed(torch.tensor(fed[i], device=decoder.device)) for i in running]
-        hidden = extend(decoder, attention, memory, [turns[i] for i in running], embeds)
+        hidden = extend(decoder, attention, memory, [asked[i] for i in running], embeds)
         logits = decoder.logits(torch.stack([rows[-1] for rows in hidden]))
         tokens = {i: samplers[i](row, answers[i].ids) for i, row in zip(running, logits, strict=True)}
         now = time.perf_counter() - started
@@ -127,12 +127,12 @@ def generate(
 
 
 def lead_in(
-    decoder: Qwen2Decoder, attention: Kernel, memory: Memory, turn: QuestionRows, ids: Sequence[int], step_rows: int
+    decoder: Qwen2Decoder, attention: Kernel, memory: Memory, question: QuestionRows, ids: Sequence[int], step_rows: int
 ) -> Sequence[int]:
     """Feed a question, `step_rows` of its tokens at a time, as long as more than that are left: returns those left."""
     while len(ids) > step_rows:
         piece = torch.tensor(ids[:step_rows], device=decoder.device)
-        extend(decoder, attention, memory, [turn], [decoder.embed(piece)])
+        extend(decoder, attention, memory, [question], [decoder.embed(piece)])
         ids = ids[step_rows:]
     return ids
 

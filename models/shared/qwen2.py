@@ -1,5 +1,5 @@
-"""Qwen2 language model: the blocks of transformers around an attention of ours, which hands out keys before and after
-rotation and leaves what is attended to, and where it is kept, to its caller.
+"""Qwen2 language model: transformers' MLP and norms around an own attention. The caller gets keys before and after
+rotation, and decides what is attended to and where it is kept.
 
 Parameter names are those of transformers' `Qwen2Model`, and `lm_head.weight`.
 """
@@ -100,7 +100,7 @@ class Layer(nn.Module):
 
 
 class Qwen2Decoder(nn.Module):
-    """Rows are tokens `[n, hidden]` without a batch axis: what belongs together is said by `attend`."""
+    """Rows are tokens `[n, hidden]` without a batch axis: `attend` decides what each of them sees."""
 
     def __init__(self, config: Qwen2Config) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class Qwen2Decoder(nn.Module):
     def fill(
         self, x: Tensor, positions: Tensor, attend: Attend, keep: Callable[[Tensor, Tensor, Tensor], None]
     ) -> None:
-        """All that rows `x` leave in a KV store. Nobody reads the residual stream of a context behind its last layer,
+        """All that rows `x` leave in a KV store. The residual stream behind the last layer of a context is not used,
         so that layer computes keys and values alone, for `keep(unrotated k, rotated k, v)`."""
         rotation = self.rope.at(positions)
         last = len(self.layers) - 1

@@ -83,7 +83,7 @@ def ends(chunks: Sequence[range]) -> set[int]:
 
 @dataclass(frozen=True)
 class ChunkBudget:
-    """How many chunks are dense besides the first and the last: `chunks` of them, or as many as surely keep the mix
+    """How many chunks are dense besides the first and the last: `chunks` of them, or as many as keep the KV rows
     within `fraction` of the dense KV rows."""
 
     chunks: int | None = None

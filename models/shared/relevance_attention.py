@@ -1,6 +1,6 @@
 """Relevance from the model itself: how much of the question's attention falls on the visual tokens of a chunk.
 
-No further model is needed, but the question is read once over the dense store before it is read over the mix.
+No further model is needed, but the question is read once over the dense store before it is answered behind the bi-level store.
 """
 
 from __future__ import annotations

@@ -49,14 +49,14 @@ QuestionKV = KVStore[Layout] | AssembledKV
 """What a question attends to: the whole store, or what bi-level decode keeps of it."""
 
 _NAMES = dict.fromkeys(("id", "path", "duration_s", "subtitles"))
-"""What of a video changes no frame."""
+"""Fields of a video that do not change its frames."""
 
 
 def build(settings: VideoXL2) -> VideoXL2Model:
     """Load the checkpoint that `settings` name. Raises CheckpointError or ConfigError."""
     device = chosen_device(settings.device)
     dtype = getattr(torch, settings.dtype)
-    kernel(settings.attention, device, dtype)  # refuses what cannot work before gigabytes are read
+    kernel(settings.attention, device, dtype)  # an error here comes before the weights are read
     loaded = load(
         settings.folder(),
         dtype=dtype,
@@ -75,7 +75,7 @@ class Cache(VideoCache):
     store: KVStore[Layout] | None = None
     observer: Observer | None = None
     pooled: dict[int, Pooled] = field(default_factory=dict)
-    note: str = ""
+    remark: str = ""
 
     def close(self) -> None:
         self.store = self.observer = None
@@ -97,7 +97,7 @@ class VideoXL2Model(PrefillModel[Cache]):
         self.generation, self.load_remarks = loaded.generation, loaded.remarks
         self.stop = {self.encode(word)[0] for word in (END_OF_TURN, END_OF_TEXT)}
         self.size = self.decoder.size
-        self.question_rows: int | None = None  # of a question at once; all of them, until memory runs out
+        self.question_rows: int | None = None  # rows of a question at a time; None: all, until memory runs out
         self.vision_size = VisionSize.of(loaded.config.vision, self.size.hidden)
 
     def encode(self, text: str) -> list[int]:
@@ -134,7 +134,7 @@ class VideoXL2Model(PrefillModel[Cache]):
                 f"{context.video.path} has fewer frames than one group of {GROUP_FRAMES}.", kind="too_short"
             )
         done, cache = try_in_memory(lambda: self.filled(context))
-        if not done:  # steps and batches have been made as small as they can be
+        if not done:  # with the smallest steps and batches
             raise out_of_memory(
                 self.decoder.device,
                 f"while prefilling {len(context.frames.plan):,} frames",
@@ -154,7 +154,7 @@ class VideoXL2Model(PrefillModel[Cache]):
             return cache
         self.fill(cache, store, context, tokens)
         if self.prefilled and kept:
-            cache.note = self.prefilled.save(kept, store, cache.cost)
+            cache.remark = self.prefilled.save(kept, store, cache.cost)
         return cache
 
     def depends_on(self, context: Context, tokens: ContextTokens) -> dict[str, object]:
@@ -223,11 +223,11 @@ class VideoXL2Model(PrefillModel[Cache]):
             with clock("vision"):
                 if observer is not None:
                     observer.see(frames)
-                visual = self.seen(frames)
+                visual = self.encoded(frames)
             for group in visual:
                 yield self.embedded(next(texts)), group
 
-    def seen(self, frames: object) -> torch.Tensor:
+    def encoded(self, frames: object) -> torch.Tensor:
         """Visual tokens `[G, 144, D]`; in smaller batches where memory runs out."""
         while True:
             done, visual = try_in_memory(lambda: self.vision.encode(frames))  # type: ignore[arg-type]
@@ -331,22 +331,22 @@ class VideoXL2Model(PrefillModel[Cache]):
             flops=float(self.answer_flops(cache.store, memory, len(ids), generated, selection)),
             details={} if selection is None else details_of(selection, GROUP_FRAMES),
             finish=generated.finish,
-            remarks=self.notes(cache, memory, len(ids) + len(generated.ids), selection),
+            remarks=self.remarks(cache, memory, len(ids) + len(generated.ids), selection),
         )
 
-    def notes(self, cache: Cache, memory: QuestionKV, behind: int, selection: Selection | None) -> tuple[str, ...]:
-        """What a reader of the answer should know."""
-        notes = [*self.load_remarks, *(selection.notes if selection is not None else ())]
+    def remarks(self, cache: Cache, memory: QuestionKV, behind: int, selection: Selection | None) -> tuple[str, ...]:
+        """Sentences that a reader of the answer should see."""
+        remarks = [*self.load_remarks, *(selection.notes if selection is not None else ())]
         if selection is not None and not selection.notes and memory is cache.store:
-            notes.append("bi-level decode pooled nothing: the video has no more chunks than stay dense")
+            remarks.append("bi-level decode pooled nothing: the video has no more chunks than stay dense")
         if self.settings.sparse_prefill.enabled and cache.cost.attention_density == 1:
-            notes.append("chunked prefill skipped nothing: the video is no longer than its window")
+            remarks.append("chunked prefill skipped nothing: the video is no longer than its window")
         length, made_for = memory.length + behind, int(self.decoder.config.max_position_embeddings)
-        if cache.note:
-            notes.append(cache.note)
+        if cache.remark:
+            remarks.append(cache.remark)
         if length > made_for:
-            notes.append(f"{length:,} positions, but the model was made for {made_for:,}")
-        return tuple(notes)
+            remarks.append(f"{length:,} positions, but the model was made for {made_for:,}")
+        return tuple(remarks)
 
     def select(self, cache: Cache, prompt: Prompt, ids: tuple[int, ...]) -> Selection | None:
         if self.relevance is None:

@@ -6,8 +6,8 @@
       spatial attention, temporal attention, causal 3x3x3 convolution   2 slots -> 1
     -> [G, C, h, w]
 
-Written from the architecture of `SiglipAE` in github.com/VectorSpaceLab/Video-XL (Video-XL-2), and holding to two of
-its peculiarities, with which the weights were trained: the grouping reinterprets memory instead of transposing, and the
+Source: `SiglipAE` in github.com/VectorSpaceLab/Video-XL (Video-XL-2). Two details look like mistakes and are kept,
+because the weights were trained with them: the grouping reinterprets memory instead of transposing, and the
 relative-position bias of the temporal attention is transposed. Parameter names and shapes are the checkpoint's.
 """
 

@@ -1,8 +1,8 @@
 """The cost of Video-XL-2 in closed form, for the dry run: no torch, no weights.
 
-Tokens, bytes, attention density and operations are those of a run where the checkpoint's `config.json` and
-tokenizer are on this machine. Without them the released sizes stand in, and text is counted by the pieces that
-Qwen's tokenizer never joins: exact for timestamps and for plain short words, too few for rare ones.
+Tokens, bytes, attention density and operations are those of a run where the checkpoint's `config.json` and tokenizer
+are on this machine. Without them the released sizes are used, and a word, digit or mark counts as one token: exact for
+timestamps and plain short words, too few for rare ones.
 """
 
 from __future__ import annotations

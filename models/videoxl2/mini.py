@@ -3,8 +3,8 @@
 Everything that decides shapes is as released (384-pixel frames, patches of 14, a 24 x 24 grid, 144 tokens a group,
 the vision tower's dropped block, digits that are tokens of their own), so that it runs the same code on the same
 geometry of tokens and cache. The folder is the same byte for byte wherever it is made with the same library versions.
-The output layer is not left to chance alone: the first token is an option letter and the second ends the turn, so
-that replies are well-formed and scores are those of guessing.
+The output layer is not all random: the first token is an option letter and the second ends the turn, so that replies
+are well-formed and scores are those of guessing.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def random_weights(place: Path, letters: list[int], end: int) -> dict[str, Tenso
         key: _random(key, tuple(part.get_parameter(name).shape))
         for key, (part, name) in published_names(vision, decoder).items()
     }
-    for leaf in ("weight", "bias"):  # shipped though never used
+    for leaf in ("weight", "bias"):  # in the released checkpoint, and never used
         key = f"{TOWER}post_layernorm.{leaf}"
         state[key] = _random(key, (config.vision.hidden_size,))
     _answer_in_letters(state, letters, end)

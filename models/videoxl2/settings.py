@@ -162,7 +162,9 @@ class BilevelDecode:
                 f"group: choose one of {divisors}."
             )
         if self.relevance.method == "file" and self.budget != BudgetSettings():
-            raise ConfigError("bilevel_decode.budget: a selection file says by itself which chunks stay dense.")
+            raise ConfigError(
+                "bilevel_decode.budget: a selection file names the dense chunks itself: leave the budget out."
+            )
 
     def settled(self) -> BilevelDecode:
         """With `enabled` decided and, where on, the defaults filled in."""

@@ -137,7 +137,7 @@ def test_two_ways_to_say_the_same_are_the_same() -> None:
         ({"bilevel_decode": {"relevance": {"method": "file", "file": "x", "on_miss": "skip"}}}, "on_miss"),
         (
             {"bilevel_decode": {"budget": {"chunks": 3}, "relevance": {"method": "file", "file": "x"}}},
-            "a selection file says by itself",
+            "a selection file names the dense chunks itself",
         ),
         ({"kv_store": {"device": "disk"}}, "kv_store.device"),
         ({"dtype": "fp16"}, 'dtype="fp16"'),
