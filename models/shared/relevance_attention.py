@@ -1,6 +1,6 @@
 """Relevance from the model itself: how much of the question's attention falls on the visual tokens of a chunk.
 
-No further model is needed, but the question is read once over the dense store before it is answered behind the bi-level store.
+No further model is needed, but each question is read twice: once behind the dense store, and once to be answered.
 """
 
 from __future__ import annotations

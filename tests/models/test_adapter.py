@@ -21,6 +21,7 @@ from evalkit.models.shared.generation_config import GenerationConfig
 from evalkit.models.shared.layout import Chunked, Layout, Policy, Streaming
 from evalkit.models.videoxl2.adapter import Cache, VideoXL2Model
 from evalkit.models.videoxl2.checkpoint import load
+from evalkit.models.videoxl2.estimate import estimator
 from evalkit.models.videoxl2.mini import folder
 from evalkit.models.videoxl2.settings import (
     BilevelDecode,
@@ -149,6 +150,9 @@ def test_what_a_prefill_cost(sparse: SparsePrefill, policy: Policy) -> None:
     assert cost.vision_s > 0 and cost.prefill_s > 0
     assert cost.flops == made.vision_size.frames(42) + made.size.prefill(layout, policy)
     assert cost.peak_memory_bytes is None  # told for CUDA devices
+    foretold = estimator(made.settings, folder()).estimate(context(42), [], DECODING)
+    assert foretold.attention_density == cost.attention_density and foretold.kv_bytes == cost.kv_bytes
+    assert (foretold.vision_flops or 0) + (foretold.prefill_flops or 0) == cost.flops
 
 
 def test_what_a_reply_cost() -> None:
