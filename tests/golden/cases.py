@@ -30,6 +30,7 @@ KINDS = (
     "llm_chunked",
     "llm_streaming",
     "llm_bilevel",
+    "video_xl",
     "frame_sampling",
     "prompts",
     "image_preprocessing",
