@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evalkit.errors import ConfigError
+from evalkit.errors import ConfigError, install_hint
 from evalkit.model import NEUTRAL, Axis, Description, Estimator, ModelSettings, VideoModel
 from evalkit.types import FramePlan, FrameRequest
 from evalkit.video.sampling import check
