@@ -27,6 +27,7 @@ from evalkit.errors import VideoError
 from evalkit.types import FrameRequest, FrameStream, Video
 from evalkit.video.pyav import DOUBT, PyAVDecoder
 from evalkit.video.reader import FrameReader
+from evalkit.video.resize import FixedSize
 from evalkit.video.settings import VideoSettings
 from evalkit.video.write import write_video
 
@@ -179,7 +180,7 @@ def main() -> None:
     arguments = parser.parse_args()
     height, width = arguments.height, arguments.height * 16 // 9
     count = int(arguments.minutes * 60 * RATE)
-    request = FrameRequest("uniform", arguments.frames, size=SIZE)
+    request = FrameRequest("uniform", arguments.frames, resize=FixedSize(*SIZE))
     with tempfile.TemporaryDirectory() as name:
         paths = []
         for i in range(arguments.videos):

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from evalkit import plugins as plugin_packages
 from evalkit.errors import ConfigError, suggest
+from evalkit.video import sampling
 from evalkit.video.settings import VideoSettings
 
 _BASES = {
@@ -134,6 +135,7 @@ def instantiate(node: Any, group: str, plugins: list[str] | None = None) -> Any:
         raise ConfigError(f"no {group} is named: add {group}=<name>.")
     if not isinstance(node, dict | DictConfig):
         raise ConfigError(f"{group} is a single value: it must be a config with _target_. Write {group}=<name>.")
+    sampling.trust([*plugin_packages.packages(), *(plugins or [])])  # settings may name a rule by its import path
     values = plain(node)
     target = values.pop("_target_", None)
     if not target:

@@ -11,6 +11,7 @@ import numpy as np
 from evalkit.errors import ModelError
 from evalkit.model import NEUTRAL, ModelSettings, PrefillModel, VideoCache, VideoModel
 from evalkit.types import Context, Decoding, FrameRequest, PrefillCost, Prompt, Reply
+from evalkit.video.resize import FixedSize
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Constant(ModelSettings):
     diary: str = field(default="", metadata=NEUTRAL)
 
     def frames_wanted(self) -> FrameRequest:
-        return FrameRequest(self.rule, self.frames, size=(self.size, self.size))
+        return FrameRequest(self.rule, self.frames, resize=FixedSize(self.size, self.size))
 
     def build(self) -> VideoModel:
         return _ConstantModel(self)

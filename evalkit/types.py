@@ -17,14 +17,16 @@ from evalkit.errors import DataError
 if TYPE_CHECKING:
     import numpy as np
 
+    from evalkit.video.resize import Resize
+
 Gold = str | tuple[float, float] | None
 """An option letter or a reference text; a time span in seconds; None where the answer is hidden."""
 
 
 @dataclass(frozen=True, slots=True)
 class Composite:
-    """A video put together for one question: `frames` frames of a longer one, as the sampling rule `rule` picks them,
-    and `image` as one more frame behind the share `depth` of them. It is read whole, at one frame a second."""
+    """A video assembled for one question: `frames` frames of a longer video, chosen by the sampling rule `rule`, with
+    `image` inserted as one more frame after the share `depth` of them. All its frames are read, at one a second."""
 
     rule: str
     frames: int
@@ -91,21 +93,28 @@ class VideoQuestions:
 
 @dataclass(frozen=True, slots=True)
 class FrameRequest:
-    """Which frames a model wants, and how large. `rule` is a name in `evalkit.video.sampling.RULES`; the other values
-    are the rule's own parameters. `size` is (height, width): frames are resized with Pillow as they are decoded."""
+    """Which frames a model reads, and at which size.
+
+    rule: a name in `evalkit.video.sampling.RULES`, or the import path of a function with the same signature.
+    max_frames, fps, max_fps: parameters of the rule.
+    multiple_of: frames that do not fill a last group of this many are dropped.
+    resize: the size of each frame (`evalkit.video.resize`); None: as in the file.
+    resample: the Pillow filter that frames are resized with.
+    """
 
     rule: str
     max_frames: int
     fps: float = 1.0
     max_fps: float = 4.0
     multiple_of: int = 1
-    size: tuple[int, int] | None = None
+    resize: Resize | None = None
     resample: str = "bicubic"
 
 
 @dataclass(frozen=True, slots=True)
 class FramePlan:
-    """The frames that will be read: their indices in the video, and the time of each as the rule states it."""
+    """The frames that are read: their indices in the video, and the time of each (seconds) as the rule states it.
+    `native_fps` and `frame_count` are those of the whole video."""
 
     indices: tuple[int, ...]
     times_s: tuple[float, ...]
@@ -131,16 +140,21 @@ class FrameStream(Protocol):
 
     @property
     def decode_seconds(self) -> float:
-        """Seconds spent decoding and resizing so far, wherever that happened (not the time waited for them)."""
+        """Seconds spent decoding and resizing so far, in whichever process; time spent waiting is not counted."""
         ...
 
     @property
     def decoder(self) -> str:
-        """Backend and version that produced the frames, with any fall-over: 'decord 0.6.0 (pyav failed: ...)'."""
+        """Backend and version that produced the frames, with what failed before: 'decord 0.6.0 (pyav failed: ...)'."""
+        ...
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is doubtful about the frames, one sentence each; complete once all frames were read."""
         ...
 
     def close(self) -> None:
-        """Stop decoding and free what is queued; harmless when everything was read."""
+        """Stop decoding and free the queued frames. Has no effect when everything was read."""
         ...
 
 

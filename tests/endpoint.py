@@ -10,6 +10,7 @@ import httpx
 from evalkit.errors import ModelError, ModelUnavailable, SampleError
 from evalkit.model import Answers, ModelSettings, VideoModel
 from evalkit.types import Context, Decoding, FrameRequest, Prompt, Reply
+from evalkit.video.resize import FixedSize
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Endpoint(ModelSettings):
     in_flight: int = 16
 
     def frames_wanted(self) -> FrameRequest:
-        return FrameRequest("uniform", 4, size=(16, 16))
+        return FrameRequest("uniform", 4, resize=FixedSize(16, 16))
 
     def build(self) -> VideoModel:
         return _EndpointModel(self)

@@ -12,6 +12,7 @@ from evalkit.model import PrefillModel, VideoCache
 from evalkit.sources import Local
 from evalkit.testing import Constant
 from evalkit.types import Context, Decoding, FrameRequest, PrefillCost, Prompt, Reply
+from evalkit.video.resize import FixedSize
 from tests.toy import Toy, write_toy
 
 
@@ -36,7 +37,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = Local(str(write_toy(root / "data")))
     for frames, reply in ((2, "A"), (4, "A"), (4, "B")):
         evaluate(Toy(), Constant(reply=reply, frames=frames), source=source, results=root / "results")
-    frames = FrameRequest("uniform", 4, size=(16, 16))
+    frames = FrameRequest("uniform", 4, resize=FixedSize(16, 16))
     run = evaluate(Toy(), Letter("C"), frames=frames, name="letter", source=source, results=root / "results")
     assert run.path.parent.name == "letter" and len(run.records) == 12
     return root / "results"

@@ -69,7 +69,7 @@ def interrupted(process: subprocess.Popen[str], *signals: signal.Signals, betwee
 
 def is_decoder(child: psutil.Process) -> bool:
     try:
-        return "evalkit.video.worker" in child.cmdline()
+        return "evalkit.video.process_main" in child.cmdline()
     except psutil.Error:  # one that has just ended
         return False
 

@@ -11,8 +11,9 @@ from evalkit.errors import DataError, VideoError
 from evalkit.tables import BadRows
 from evalkit.task import DataSet, Task
 from evalkit.types import Composite, FramePlan, FrameRequest, FrameStream, Video, VideoQuestions
+from evalkit.video.resize import FixedSize
 
-_ENDS = FrameRequest("uniform", 3, size=(32, 32))
+_ENDS = FrameRequest("uniform", 3, resize=FixedSize(32, 32))
 """First, middle and last frame, small."""
 _TOLERANCE_S, _TOLERANCE_SHARE = 2.0, 0.02
 """Annotated durations are rounded, and videos are cut at key frames; a larger difference means another video."""

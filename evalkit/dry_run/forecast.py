@@ -70,6 +70,7 @@ class Planned:
     """A `FrameStream` with a plan and no frames."""
 
     decode_seconds, decoder = 0.0, ""
+    remarks: tuple[str, ...] = ()
 
     def __init__(self, plan: FramePlan) -> None:
         self.plan = plan

@@ -1,9 +1,9 @@
-"""decord, the decoder of the published evaluations, for numbers that must be read the way they were.
+"""decord, the decoder of the published evaluations, for results that must be read as theirs were.
 
-Known to be wrong (decord 0.6.0, asserted file by file in tests/video/test_decoders.py): other frames on H.264 and HEVC
-with open groups or piecewise refresh, on MPEG-4 with B-frames and on transport streams; frames before the start of an
-edit list or a stream copy shown; AV1, GIF and bare streams not opened; interlaced and 10-bit video converted to RGB in
-another way.
+decord 0.6.0 is wrong in known cases, which tests/video/test_decoders.py asserts file by file: it returns other frames
+for H.264 and HEVC with open groups or intra refresh, for AVI with B-frames and for transport streams; it returns frames
+before the start of an edit list or a stream copy; it does not open AV1, GIF and raw streams; and it converts interlaced
+and 10-bit video to RGB in another way.
 """
 
 from __future__ import annotations
@@ -13,29 +13,34 @@ from pathlib import Path
 
 import numpy as np
 
-from evalkit.errors import ConfigError
+from evalkit.errors import ConfigError, VideoError
 
 from .index import Progress, build_index
-from .info import BackendFailed, VideoInfo, silent
+from .info import FETCH_AGAIN, BackendFailed, VideoInfo, ignore_progress
 from .settings import DECORD_MISSING
 
-READ_RIGHTLY = ("h264", "hevc", "vp8", "vp9")
+RIGHT_CODECS = ("h264", "hevc", "vp8", "vp9")
 
 
 class DecordDecoder:
-    """One open video. decord serves what is left of a broken file as if it were whole, so the packets are counted
-    first, as for PyAV; frame count and frame rate are decord's own. Asked for by name it reads any file as it does;
-    `standing_in` for a decoder that failed, only those it is known to read rightly."""
+    """One open video. decord reads what is left of a broken file as if it were complete, so the packets are checked
+    first, as for PyAV; frame count and frame rate are decord's own. Chosen by `video.backend`, it reads any file;
+    as `stand_in` for a decoder that failed, it reads only files for which its frames are right."""
 
-    def __init__(self, path: Path, threads: int = 2, progress: Progress = silent, standing_in: bool = False) -> None:
+    def __init__(
+        self, path: Path, threads: int = 2, progress: Progress = ignore_progress, stand_in: bool = False
+    ) -> None:
         try:
             import decord
         except ImportError as error:
             raise ConfigError(DECORD_MISSING) from error
         index = build_index(path, progress)
+        if index.damaged:
+            raise VideoError(f"{path} is damaged: some of its frames cannot be decoded; {FETCH_AGAIN}.", kind="damaged")
         known = index.info
-        if standing_in and not (index.plain and known.codec in READ_RIGHTLY):
+        if stand_in and not (index.plain and known.codec in RIGHT_CODECS):
             raise BackendFailed("it is known to show other frames of such a file")
+        self.remarks = list(index.remarks)
         self.name = f"decord {decord.__version__}"
         decord.logging.set_level(decord.logging.QUIET)
         try:
@@ -50,7 +55,7 @@ class DecordDecoder:
         )  # fmt: skip
 
     def frames(self, indices: list[int]) -> Iterator[np.ndarray]:
-        """uint8 `[height, width, 3]` RGB of each index, one `get_batch` each, so one frame is held at a time."""
+        """uint8 `[height, width, 3]` RGB of each index; one `get_batch` each, so that one frame is held at a time."""
         try:
             for i in indices:
                 yield self._reader.get_batch([i]).asnumpy()[0]

@@ -1,7 +1,7 @@
-"""How long videos are by their headers alone: a few milliseconds a file, where `probe` reads every packet.
+"""How long videos are by their headers: a few milliseconds a file, where `probe` reads every packet.
 
-A header can be wrong about a file (see index.py), so its frame count is believed only where the container lists every
-frame beforehand, as MP4 does, and the cut of an edit list is taken off. For estimates: nothing is sampled by it.
+A header can be wrong about a file (see index.py), so its frame count is called exact only where the container lists
+every frame, as MP4 does; frames that an edit list hides are subtracted. For estimates: nothing is sampled by it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ READERS = 8
 """Threads that open files: on a network file system, opening is waiting."""
 
 REORDERED = 32
-"""A run of so many shown frames, in the order of the file, ends the cut of an edit list: codecs reorder fewer."""
+"""So many shown frames in succession, in the order of the file, end what an edit list hides: codecs reorder fewer."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Header:
     exact: bool
 
 
-class _Late(Exception):
-    """The time is up."""
+class _TimeIsUp(Exception):
+    """The time allowed for reading has passed."""
 
 
 def read_header(path: Path, fps: float | None = None) -> Header:
@@ -54,8 +54,10 @@ def read_header(path: Path, fps: float | None = None) -> Header:
             count, exact = stream.frames, 0 < len(listed) == stream.frames
             if exact:
                 if listed[-1].pos + listed[-1].size > path.stat().st_size:
-                    raise VideoError(f"{path} is damaged: its header promises more than is there.", kind="damaged")
+                    raise VideoError(f"{path} is damaged: its header declares more than is there.", kind="damaged")
                 count -= _hidden(listed)
+            if count > path.stat().st_size:
+                raise VideoError(f"{path} is damaged: its header declares {count} frames.", kind="damaged")
             native_fps, codec = float(rate or 0), stream.codec_context.name
             if not native_fps or not (count or seconds):
                 raise VideoError(f"{path} does not say how long it is.", kind="unknown")
@@ -68,14 +70,14 @@ def read_header(path: Path, fps: float | None = None) -> Header:
 
 def _hidden(listed: Sequence[Any]) -> int:
     """Frames before and behind what an edit list shows."""
-    hidden, first = 0, _end_of_cut(listed, range(len(listed)))
-    last = _end_of_cut(listed, range(len(listed) - 1, first, -1))
+    hidden, first = 0, _end_of_hidden(listed, range(len(listed)))
+    last = _end_of_hidden(listed, range(len(listed) - 1, first, -1))
     for i in (*range(first + 1), *range(max(last, first + 1), len(listed))):
         hidden += listed[i].is_discard
     return hidden
 
 
-def _end_of_cut(listed: Sequence[Any], places: range) -> int:
+def _end_of_hidden(listed: Sequence[Any], places: range) -> int:
     shown, i = 0, places.start
     for i in places:
         shown = 0 if listed[i].is_discard else shown + 1
@@ -93,8 +95,8 @@ def _pictures(path: Path, fps: float | None) -> Header:
 
 @lru_cache(maxsize=8)
 def read_headers(wanted: tuple[tuple[Path, float | None], ...], seconds: float) -> dict[Path, Header | VideoError]:
-    """Of as many (path, fps) as can be read in `seconds`; what is left of them goes into the packets of files whose
-    header does not tell. The cells of a sweep read once."""
+    """Of as many (path, fps) as can be read in `seconds`. The remaining time is spent on counting the packets of files
+    whose header gives no exact count. Cached, so that the cells of a sweep read once."""
     deadline = time.monotonic() + seconds
     todo = iter(list(dict.fromkeys(wanted)))
     found: dict[Path, Header | VideoError] = {}
@@ -103,17 +105,17 @@ def read_headers(wanted: tuple[tuple[Path, float | None], ...], seconds: float) 
         for path, fps in todo:
             if time.monotonic() > deadline:
                 return
-            found[path] = _attempt(path, fps)
+            found[path] = _header_or_error(path, fps)
 
     threads = [threading.Thread(target=read, name="video headers", daemon=True) for _ in range(READERS)]
     for thread in threads:
         thread.start()
-    for thread in threads:  # one that a file system keeps waiting is left behind
+    for thread in threads:  # a thread that waits for a file system is not waited for
         thread.join(max(0.0, deadline - time.monotonic()))
     return dict(found) | _counted(dict(found), deadline)
 
 
-def _attempt(path: Path, fps: float | None) -> Header | VideoError:
+def _header_or_error(path: Path, fps: float | None) -> Header | VideoError:
     try:
         return read_header(path, fps)
     except VideoError as error:
@@ -125,12 +127,12 @@ def _counted(found: dict[Path, Header | VideoError], deadline: float) -> dict[Pa
 
     def progress() -> None:
         if time.monotonic() > deadline:
-            raise _Late
+            raise _TimeIsUp
 
     counted: dict[Path, Header | VideoError] = {}
-    unsure = (p for p, h in found.items() if (h.kind == "unknown" if isinstance(h, VideoError) else not h.exact))
+    inexact = (p for p, h in found.items() if (h.kind == "unknown" if isinstance(h, VideoError) else not h.exact))
     try:
-        for path in unsure:
+        for path in inexact:
             progress()
             try:
                 counted[path] = Header(build_index(path, progress).info, True)
@@ -138,6 +140,6 @@ def _counted(found: dict[Path, Header | VideoError], deadline: float) -> dict[Pa
                 counted[path] = error
             except BackendFailed as error:
                 counted[path] = VideoError(f"{path} cannot be read: {error}.", kind="damaged")
-    except _Late:
+    except _TimeIsUp:
         pass
     return counted

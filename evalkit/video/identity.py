@@ -1,4 +1,4 @@
-"""Telling a video from another of the same name, without reading it whole."""
+"""Distinguish a file from another one under the same name, without reading it whole."""
 
 from __future__ import annotations
 
@@ -19,9 +19,18 @@ def ends_sha256(path: Path, length: int = ENDS_BYTES) -> str:
     return digest.hexdigest()
 
 
+def file_state(path: Path) -> list[Any] | None:
+    """What changes when a file is written or replaced: modification time, inode, and `identity`. None for what is
+    neither a file nor a folder (a pipe would be waited for)."""
+    if not (path.is_file() or path.is_dir()):
+        return None
+    status = path.stat()
+    return [status.st_mtime_ns, status.st_ino, identity(path)]
+
+
 def identity(path: Path) -> dict[str, Any] | None:
-    """`{bytes, ends_sha256}` of a file; of a folder of pictures, the hash is of their names and sizes. None where there
-    is nothing to be read."""
+    """`{bytes, ends_sha256}` of a file; of a folder of pictures, the hash is of their names and sizes. None where
+    nothing can be read."""
     try:
         if not path.is_dir():
             return {"bytes": path.stat().st_size, "ends_sha256": ends_sha256(path)}

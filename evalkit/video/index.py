@@ -1,8 +1,9 @@
 """Where each frame of a video lies: found by reading its packets once, without decoding them.
 
-A container's own frame count cannot be trusted (it is absent in Matroska, counts hidden frames before an edit list,
-and promises what a broken download no longer holds), so the packets are counted, and a count that falls short of the
-promise is an error: sampling only the readable part would silently show the model another video.
+A container's own frame count cannot be trusted: it is absent in Matroska, counts hidden frames before an edit list, and
+includes what a broken download does not hold. So the packets are counted, and fewer than declared are an error:
+sampling the readable part only would show the model another video. On the way, every sign of damage that container and
+packets offer is collected.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from av.video.stream import VideoStream
 
 from evalkit.errors import VideoError
 
-from .info import FETCH_AGAIN, BackendFailed, VideoInfo, require_file, silent, unopenable
-from .promises import Promises, promises
+from .declared import DeclaredContent, checksums, declared_content, impossible_counts
+from .info import FETCH_AGAIN, BackendFailed, VideoInfo, ignore_progress, require_file, unopenable
+from .payload import PayloadCheck
 
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,gif,ogg,h264,hevc,ivf,mpegvideo,m4v,rm,mjpeg,mxf,dv,"
@@ -28,9 +30,9 @@ FORMATS = (
 )
 """Containers that are opened. Playlists are not: a downloaded 'video' must not make the reader open other files."""
 
-COUNTED = ("gif", "apng", ("avi", "mpeg4"))
-"""Codecs, or codecs in a container, whose frames are found by decoding from the start alone: they lean on any earlier
-frame whatever their key flags say, or come packed two to a packet."""
+COUNTED = ("gif", "apng", ("avi", "mpeg4"), ("avi", "h264"), ("avi", "hevc"))
+"""Codecs, or codecs in a container, whose frames can only be counted by decoding from the start: they depend on any
+earlier frame whatever their key flags say, come two to a packet, or (AVI has no presentation times) are reordered."""
 
 Progress = Callable[[], None]
 
@@ -41,7 +43,8 @@ class FrameIndex:
 
     `pts[i]` is frame i's timestamp and `packet[i]` the number of its packet; `number` gives a packet's number by its
     timestamp. `key_packet` and `key_pts` are the places where decoding can start. `in_order`: the timestamps identify
-    no packets, so frames can only be counted from the start.
+    no packets, so frames can only be counted from the start. `clean_keys`: every key packet is one that any decoder can
+    start from. `damaged`: numbers of the packets whose bytes are certainly wrong. `remarks`: what is doubtful.
     """
 
     info: VideoInfo
@@ -51,16 +54,27 @@ class FrameIndex:
     key_packet: np.ndarray
     key_pts: np.ndarray
     in_order: bool
+    clean_keys: bool = True
+    damaged: tuple[int, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def plain(self) -> bool:
-        """Whether every decoder can be expected to show the same frames: time starts at 0, no frame is hidden, and none
-        leans on a frame before its group's key frame."""
+        """Whether every decoder can be expected to show the same frames: time starts at 0, no frame is hidden, none
+        depends on a frame before its group's key frame, and pictures are whole (not interlaced) with 8 bits."""
+        info = self.info
+        if info.interlaced or info.pixel_format not in ("yuv420p", "yuvj420p") or not self.clean_keys:
+            return False
         if self.in_order or self.pts[0] != 0 or len(self.pts) < len(self.number):
             return False
         in_file_order = np.fromiter(self.number, np.int64, len(self.number))
         earliest_from_here = np.minimum.accumulate(in_file_order[::-1])[::-1]
         return bool((earliest_from_here[self.key_packet] >= self.key_pts).all())
+
+    def touched(self, i: int, margin: int) -> bool:
+        """Whether a damaged packet lies between the key frame of frame i and `margin` packets behind its own."""
+        start = self.key_packet[self.key_before(i)]
+        return any(start <= number <= self.packet[i] + margin for number in self.damaged)
 
     def key_before(self, i: int) -> int:
         """The last key frame (an index into `key_packet`) from which frame i can be decoded."""
@@ -70,6 +84,9 @@ class FrameIndex:
 @contextmanager
 def opened(path: Path, **options: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its video stream (never a cover picture). Raises VideoError."""
+    impossible = impossible_counts(path)
+    if impossible:
+        raise VideoError(f"{path} is damaged: {impossible}; {FETCH_AGAIN}.", kind="damaged")
     try:
         container = av.open(
             f"file:{path}", options={"protocol_whitelist": "file", "format_whitelist": FORMATS, **options}
@@ -93,25 +110,32 @@ def _kinds(container: InputContainer) -> str:
 
 @dataclass
 class _Packets:
-    """What reading the packets told. `end_s` is where the last one ends, of any stream."""
+    """What reading the packets showed. `end_s` is where the last one ends, of any stream; `errors` are certain signs of
+    damage, `doubts` uncertain ones."""
 
     codec: str
     in_order: bool
-    promised: Promises
+    declared: DeclaredContent
     pts: list[int | None] = field(default_factory=list)
     key: list[bool] = field(default_factory=list)
     hidden: list[bool] = field(default_factory=list)
     end_s: float = 0.0
+    checked: bool = False  # by checksums of the container
+    clean_keys: bool = True
+    damaged: list[tuple[int, str]] = field(default_factory=list)  # number of a packet, and what is wrong with it
     errors: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
 
 def _read_packets(path: Path, progress: Progress, **options: str) -> _Packets:
     with opened(path, **options) as (container, stream):
         codec, name = stream.codec_context.name, container.format.name
-        found = _Packets(codec, (name, codec) in COUNTED or codec in COUNTED, promises(path, container, stream))
+        declared = declared_content(path, container, stream)
+        found = _Packets(codec, (name, codec) in COUNTED or codec in COUNTED, declared)
+        check = PayloadCheck(codec, stream.codec_context.extradata)
         matroska = "matroska" in name
         try:
-            with _complaints() as log:  # the one place where Matroska's reader tells that it lost its way
+            with logged_errors() as log:
                 for packet in container.demux() if matroska else container.demux(stream):
                     progress()
                     if packet.size == 0:
@@ -119,63 +143,86 @@ def _read_packets(path: Path, progress: Progress, **options: str) -> _Packets:
                     if packet.pts is not None and packet.time_base:
                         end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                         found.end_s = max(found.end_s, end)
-                    if packet.stream_index != stream.index:
-                        continue
-                    if packet.is_corrupt and any(found.key):  # what goes before the first key frame is not shown anyway
-                        found.errors.append("a packet is cut short")
-                    found.pts.append(packet.pts)
-                    found.key.append(packet.is_keyframe)
-                    found.hidden.append(packet.is_discard or _never_shown(stream, packet))
-            if matroska:
-                found.errors += [message for _, _, message in log]
+                    if packet.stream_index == stream.index:
+                        _add_packet(found, packet, check)
+            (found.errors if matroska else found.doubts).extend(_words(message) for _, _, message in log)
         except av.error.FFmpegError as error:
             found.errors.append(error.strerror or str(error))
+        if matroska:
+            found.checked, failed = checksums(path)
+            found.errors += [failed] if failed else []
+        if not any((declared.packets, declared.duration_s, declared.size_bytes)) and name != "gif":
+            found.doubts.append(f"{name} does not say how long it is, so a missing end is not noticed")
         return found
 
 
+def _add_packet(found: _Packets, packet: av.Packet, check: PayloadCheck) -> None:
+    data = bytes(packet)
+    if packet.is_corrupt and any(found.key):  # what precedes the first key frame is not shown
+        found.errors.append("a packet is cut short")
+    if damage := check.damage(data):
+        found.damaged.append((len(found.pts), damage))
+    if doubt := check.doubt(data):
+        found.doubts.append(doubt)
+    if packet.is_keyframe and not check.entry_point(data):
+        found.clean_keys = False
+    found.pts.append(packet.pts)
+    found.key.append(packet.is_keyframe)
+    found.hidden.append(packet.is_discard or _never_shown(found.codec, data))
+
+
 @contextmanager
-def _complaints() -> Iterator[list[tuple[int, str, str]]]:
-    """What FFmpeg logs as errors meanwhile: (level, source, message)."""
-    before = av.logging.get_level()
+def logged_errors() -> Iterator[list[tuple[int, str, str]]]:
+    """What FFmpeg logs as errors meanwhile: (level, source, message). It is the only place where the Matroska demuxer
+    reports that it had to skip data. Messages equal to the last one are kept: they may come from another file."""
+    level, skip_repeated = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
     try:
         with av.logging.Capture() as log:
             yield log
     finally:
-        av.logging.set_level(before)
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(skip_repeated)
 
 
-def _never_shown(stream: VideoStream, packet: av.Packet) -> bool:
-    """VP8 keeps frames that serve only as reference in packets of their own; bit 4 of the first byte shows a frame."""
-    return stream.codec_context.name in ("vp8", "libvpx") and not bytes(packet)[0] & 0x10
+def _words(message: str) -> str:
+    return " ".join(message.split()).rstrip(".")
 
 
-def build_index(path: Path, progress: Progress = silent) -> FrameIndex:
+def _never_shown(codec: str, data: bytes) -> bool:
+    """VP8 keeps frames that are only references in packets of their own; bit 4 of the first byte shows a frame."""
+    return codec in ("vp8", "libvpx") and not data[0] & 0x10
+
+
+def build_index(path: Path, progress: Progress = ignore_progress) -> FrameIndex:
     """Read the packets of `path`. Raises VideoError (missing, unreadable, empty, not_video, no_video_stream, damaged)
     or BackendFailed."""
     require_file(path)
     found = _read_packets(path, progress)
     there = len(found.pts)
-    if there < found.promised.packets:  # an edit list may leave packets out for good reason: count them without it
+    if there < found.declared.packets:  # an edit list may leave packets out for good reason: count them without it
         there = len(_read_packets(path, progress, ignore_editlist="1").pts)
-    trouble = _broken_promise(found, there, path.stat().st_size)
+    trouble = _missing_content(found, there, path.stat().st_size)
     if trouble:
         raise VideoError(f"{path} is damaged: {trouble}; {FETCH_AGAIN}.", kind="damaged")
     return _arrange(path, found, progress)
 
 
-def _broken_promise(found: _Packets, there: int, size_bytes: int) -> str:
-    """What shows that the file is not whole, or ''."""
-    promised = found.promised
-    if there < promised.packets:
-        return f"only {there} of its {promised.packets} frames are there"
+def _missing_content(found: _Packets, there: int, size_bytes: int) -> str:
+    """What shows that the file is not complete or not intact, or ''."""
+    declared = found.declared
+    if there < declared.packets:
+        return f"only {there} of its {declared.packets} frames are there"
     if found.errors:
         return f"its container cannot be followed ({found.errors[0].strip()})"
-    if size_bytes < promised.size_bytes:
-        return f"its last {promised.size_bytes - size_bytes} bytes are missing"
-    if found.end_s < promised.duration_s - max(1.0, 0.02 * promised.duration_s):
-        return f"it ends at {found.end_s:.1f} s of {promised.duration_s:.1f} s"
-    if not any(found.key):
+    if size_bytes < declared.size_bytes:
+        return f"its last {declared.size_bytes - size_bytes} bytes are missing"
+    if found.end_s < declared.duration_s - max(1.0, 0.02 * declared.duration_s):
+        return f"it ends at {found.end_s:.1f} s of {declared.duration_s:.1f} s"
+    if found.in_order and found.damaged:
+        return found.damaged[0][1]
+    if not any(found.key) or (0 in dict(found.damaged) and not found.key[0]):
         return "it holds no frame that decoding can start from"
     return ""
 
@@ -190,7 +237,7 @@ def _arrange(path: Path, found: _Packets, progress: Progress) -> FrameIndex:
         pts = packet = key_pts = key_packet = np.empty(0, np.int64)
         number: dict[int, int] = {}
     else:
-        # Frames that precede the first key frame lean on frames that are not in the file; no decoder shows them.
+        # Frames before the first key frame depend on frames that are not in the file; no decoder returns them.
         shown = [n for n in range(first, len(known)) if not found.hidden[n] and known[n] >= known[first]]
         packet = np.array(sorted(shown, key=known.__getitem__), np.int64)
         pts = np.array([known[n] for n in packet], np.int64)
@@ -199,7 +246,11 @@ def _arrange(path: Path, found: _Packets, progress: Progress) -> FrameIndex:
         number = {p: n for n, p in enumerate(known)}
         count = len(packet)
         in_order = bool((np.diff(key_pts) <= 0).any())
-    return FrameIndex(_describe(path, count, found.end_s), pts, packet, number, key_packet, key_pts, in_order)
+    info = _describe(path, count, found.end_s)
+    damaged = tuple(number for number, _ in found.damaged)
+    doubts = () if found.checked else dict.fromkeys(found.doubts)
+    remarks = tuple(f"the video cannot be checked: {doubt}" for doubt in doubts)[:3]
+    return FrameIndex(info, pts, packet, number, key_packet, key_pts, in_order, found.clean_keys, damaged, remarks)
 
 
 def _count_frames(path: Path, progress: Progress) -> int:
@@ -219,18 +270,27 @@ def _count_frames(path: Path, progress: Progress) -> int:
 def _describe(path: Path, count: int, end_s: float) -> VideoInfo:
     with opened(path) as (container, stream):
         rate = stream.average_rate or stream.guessed_rate
-        width, height, rotation = stream.codec_context.width, stream.codec_context.height, 0
+        width, height, rotation, interlaced = stream.codec_context.width, stream.codec_context.height, 0, False
         try:
             shown = next(container.decode(stream), None)
         except av.error.FFmpegError:
-            shown = None  # the reader will meet the same frame and say so, if it is wanted
+            shown = None  # an error only if this frame is read
         if shown is not None:
             width, height, rotation = shown.width, shown.height, shown.rotation % 360
+            interlaced = shown.interlaced_frame
         if rotation % 180:
             width, height = height, width
         native_fps = float(rate) if rate else 0.0
         duration_s = count / native_fps if native_fps else end_s
-        return VideoInfo(count, native_fps, duration_s, width, height, stream.codec_context.name, rotation)
+        whole_s = container.duration / av.time_base if container.duration and "mov" in container.format.name else 0.0
+        if whole_s and duration_s > 2 * whole_s + 1.0:  # a wrong time scale, by which an edit list hides most frames
+            raise VideoError(
+                f"{path} is damaged: its video lasts {duration_s:.0f} s, but the whole file {whole_s:.0f} s; "
+                f"{FETCH_AGAIN}.",
+                kind="damaged",
+            )
+        codec, pixel_format = stream.codec_context.name, stream.codec_context.pix_fmt or ""
+        return VideoInfo(count, native_fps, duration_s, width, height, codec, rotation, pixel_format, interlaced)
 
 
 def probe(path: Path) -> VideoInfo:

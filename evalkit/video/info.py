@@ -1,4 +1,4 @@
-"""What is known of a video before any frame is decoded, and the plain words for a file that cannot be read."""
+"""What is known of a video before any frame is decoded, and the errors of files that cannot be read."""
 
 from __future__ import annotations
 
@@ -28,29 +28,40 @@ class VideoInfo:
     height: int
     codec: str
     rotation: int
+    pixel_format: str = ""
+    interlaced: bool = False
 
 
 class Decoder(Protocol):
-    """One open video. `frames` yields uint8 `[height, width, 3]` RGB for ascending, distinct indices."""
+    """One open video.
+
+    `frames` yields uint8 `[height, width, 3]` RGB for ascending, distinct indices. `remarks` says what is doubtful
+    about the frames that were read so far.
+    """
 
     name: str
     info: VideoInfo
+    remarks: list[str]
 
     def frames(self, indices: list[int]) -> Iterator[np.ndarray]: ...
 
     def close(self) -> None: ...
 
 
-def silent() -> None:
-    """Nobody waits to hear of progress."""
+def ignore_progress() -> None:
+    """The default of `progress` arguments."""
 
 
 class BackendFailed(Exception):
-    """A decoder could not do its work, which says nothing final about the file: the other backend may be tried."""
+    """A decoder failed, but the file may be good: another attempt may succeed."""
+
+
+def changed_while_read(path: Path | str) -> VideoError:
+    return VideoError(f"{path} changed while it was read; start again once it is complete.", kind="damaged")
 
 
 def require_file(path: Path) -> None:
-    """Raise VideoError unless `path` is a file with something in it that may be read."""
+    """Raise VideoError unless `path` is a regular file that can be read and is not empty."""
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
@@ -72,7 +83,7 @@ def require_file(path: Path) -> None:
 
 
 def unopenable(path: Path) -> VideoError:
-    """The error for a file no demuxer recognises, by what its first bytes look like."""
+    """The error for a file that no demuxer recognises, by its first bytes."""
     with path.open("rb") as file:
         head = file.read(512)
     if head[4:8] == b"ftyp" or head[:4] in (b"\x1a\x45\xdf\xa3", b"RIFF"):

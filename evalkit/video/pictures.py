@@ -1,4 +1,4 @@
-"""A folder of numbered pictures as a video: the form in which some benchmarks ship what they may not ship as video."""
+"""A folder of numbered pictures as a video: how some benchmarks ship what they may not ship as a video file."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ class PictureFolder:
     name = f"pillow {PIL.__version__}"
 
     def __init__(self, path: Path, fps: float | None) -> None:
-        self.pictures = sorted((p for p in path.iterdir() if p.suffix.lower() in SUFFIXES), key=_in_order)
+        self.pictures = sorted((p for p in path.iterdir() if p.suffix.lower() in SUFFIXES), key=_by_number)
         if not self.pictures:
             raise VideoError(f"{path} is a folder without pictures ({', '.join(SUFFIXES)}); {FETCH_AGAIN}.", "empty")
         if not fps or fps <= 0:
             raise VideoError(f"{path} is a folder of pictures, and nothing says how many of them make a second.")
         height, width = read_picture(self.pictures[0]).shape[:2]
         count = len(self.pictures)
+        self.remarks: list[str] = []
         self.info = VideoInfo(count, fps, count / fps, width, height, self.pictures[0].suffix[1:].lower(), 0)
 
     def frames(self, indices: list[int]) -> Iterator[np.ndarray]:
@@ -39,7 +40,7 @@ class PictureFolder:
             yield read_picture(self.pictures[i])
 
     def close(self) -> None:
-        """There is nothing open."""
+        """No file is open."""
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -50,8 +51,8 @@ def read_picture(path: Path) -> np.ndarray:
     except FileNotFoundError:
         raise VideoError(f"{path} does not exist; fetch the data or check its folder.", "missing") from None
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise VideoError(f"{path} is no whole picture ({error}); {FETCH_AGAIN}.", "damaged") from None
+        raise VideoError(f"{path} is not a complete picture ({error}); {FETCH_AGAIN}.", "damaged") from None
 
 
-def _in_order(picture: Path) -> tuple[list[int], str]:
+def _by_number(picture: Path) -> tuple[list[int], str]:
     return [int(number) for number in _NUMBER.findall(picture.stem)], picture.name

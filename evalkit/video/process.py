@@ -1,4 +1,4 @@
-"""The reader's handle on one decoding process."""
+"""The reader's handles on decoding processes."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ import numpy as np
 import evalkit
 
 from .info import BackendFailed
-from .stream import Closed, QueuedStream
-from .wire import Garbled, Hangup, Silence, receive
+from .messages import ConnectionClosed, InvalidMessage, ReceiveTimeout, receive
+from .stream import StreamClosed
 
 PIPE_BYTES = 1 << 20
-PARENT_FOLDER = Path(evalkit.__file__).resolve().parents[1]
+PACKAGE_PARENT = Path(evalkit.__file__).resolve().parents[1]
 
 
-class WorkerDied(BackendFailed):
+class ProcessDied(BackendFailed):
     kind = "decoder_crash"
 
 
-class WorkerSilent(BackendFailed):
+class ProcessTimedOut(BackendFailed):
     kind = "timeout"
 
 
-class Worker:
-    """Starts at once; decodes one video at a time. A plain new interpreter: neither forked (an open container does not
-    survive that) nor importing the caller's main module again."""
+class DecodingProcess:
+    """A running `evalkit.video.process_main`; decodes one video at a time. It is a new interpreter: a fork would share
+    open containers, and the caller's main module is not imported again."""
 
     def __init__(self) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
-        path = os.pathsep.join(filter(None, [os.fspath(PARENT_FOLDER), os.environ.get("PYTHONPATH", "")]))
+        path = os.pathsep.join(dict.fromkeys(filter(None, [os.fspath(PACKAGE_PARENT), *sys.path])))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "evalkit.video.worker"],
+            [sys.executable, "-m", "evalkit.video.process_main"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -51,7 +51,7 @@ class Worker:
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
-        with suppress(AttributeError, OSError):  # Linux alone has it; a wide pipe carries large frames twice as fast
+        with suppress(AttributeError, OSError):  # only on Linux; a large pipe carries large frames twice as fast
             fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self.idle = True
 
@@ -64,11 +64,11 @@ class Worker:
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """Whoever waits for it finds it dead."""
+        """Kill the process; `receive` then raises ProcessDied."""
         self._process.kill()
 
     def start(self, job: dict[str, Any]) -> None:
-        """Hand over a job; `idle` is to be set when its last message has come."""
+        """Hand over a decoding job; the caller sets `idle` when its last message has arrived."""
         self.idle = False
         try:
             self._stdin.write(json.dumps(job).encode() + b"\n")
@@ -76,74 +76,75 @@ class Worker:
             raise self._died() from None
 
     def receive(self, timeout_s: float) -> tuple[dict[str, Any], np.ndarray | None]:
-        """The next message. Raises WorkerDied or WorkerSilent; the process is gone then."""
+        """The next message. Raises ProcessDied or ProcessTimedOut; the process has been ended then."""
         try:
             return receive(self._stdout, timeout_s)
-        except Silence:
+        except ReceiveTimeout:
             self.end()
-            raise WorkerSilent(f"no progress in {timeout_s:g} s") from None
-        except Garbled:
+            raise ProcessTimedOut(f"no progress in {timeout_s:g} s") from None
+        except InvalidMessage:
             self.end()
-            raise WorkerDied("what its process sent cannot be read") from None
-        except Hangup:
+            raise ProcessDied("its process sent an invalid message") from None
+        except ConnectionClosed:
             raise self._died() from None
 
-    def _died(self) -> WorkerDied:
+    def _died(self) -> ProcessDied:
         self._process.kill()
         code = self._process.wait()
         self._log.seek(0)
         last = self._log.read().decode(errors="replace").strip().splitlines()[-1:] or [""]
         self.end()
         how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-        return WorkerDied(f"its process ended, {how}{': ' + last[0][:200] if last[0] else ''}")
+        return ProcessDied(f"its process ended, {how}{': ' + last[0][:200] if last[0] else ''}")
 
     def end(self) -> None:
-        """Kill the process, stopped or not."""
+        """Kill the process, also one that is stopped, and free its pipes."""
         self._process.kill()
         self._process.wait()
         for file in (self._stdin, self._stdout, self._log):
             file.close()
 
 
-class WorkerPool:
-    """Workers by the stream they fill. Idle ones are used again; one left in the middle of a video is ended."""
+class ProcessPool:
+    """Decoding processes by the stream that they decode for. Idle ones are reused; one that was left in the middle of a
+    video is ended. Safe for several threads."""
 
     def __init__(self) -> None:
-        self._idle: list[Worker] = []
-        self._busy: dict[QueuedStream, Worker] = {}
+        self._idle: list[DecodingProcess] = []
+        self._busy: dict[Any, DecodingProcess] = {}
         self._lock = threading.Lock()
         self._closed = False
 
-    def take(self, stream: QueuedStream) -> Worker:
-        """Raises Closed."""
+    def take(self, stream: Any) -> DecodingProcess:
+        """A process for `stream`. Raises StreamClosed when the pool is closed."""
         with self._lock:
             if self._closed:
-                raise Closed
-            while self._idle and not self._idle[-1].alive:  # killed for memory, say, between two videos
+                raise StreamClosed
+            while self._idle and not self._idle[-1].alive:  # killed between two videos, for memory say
                 self._idle.pop().end()
-            worker = self._busy[stream] = self._idle.pop() if self._idle else Worker()
-            return worker
+            process = self._busy[stream] = self._idle.pop() if self._idle else DecodingProcess()
+            return process
 
-    def give_back(self, worker: Worker, stream: QueuedStream) -> None:
+    def give_back(self, process: DecodingProcess, stream: Any) -> None:
         with self._lock:
             del self._busy[stream]
-            if worker.idle and not self._closed:
-                self._idle.append(worker)
+            if process.idle and not self._closed:
+                self._idle.append(process)
                 return
-        worker.end()
+        process.end()
 
     def busy(self) -> list[int]:
-        """Process ids of the workers that are decoding."""
+        """Process ids of the processes that are decoding."""
         with self._lock:
-            return [worker.pid for worker in self._busy.values()]
+            return [process.pid for process in self._busy.values()]
 
     def close(self) -> None:
-        """End all workers, also those that hang, and close their streams."""
+        """End all processes, also those that hang, and close their streams."""
         with self._lock:
             self._closed = True
             busy, idle, self._idle = list(self._busy.items()), self._idle, []
-        for stream, worker in busy:
+        for stream, process in busy:
             stream.close()
-            worker.kill()
-        for worker in idle:
-            worker.end()
+            process.kill()
+        for process in idle:
+            process.end()

@@ -1,15 +1,22 @@
-"""Which frames of a video a model sees. Benchmarks and models each brought their own rule; here they stand side by
-side under one name each, so that a printed number can say which one it used.
+"""Which frames of a video a model reads: the published sampling rules, each under its name.
 
-A rule sees a window of `count` frames at `native_fps` and answers with ascending indices into it. `native_fps` is the
-container's *average* frame rate, what decord calls `get_avg_fps()`: the rules were published on top of it, and with
-variable frame rates `index / native_fps` is the rule's time of a frame, not its presentation time.
+A rule gets a window of `count` frames at `native_fps` and returns ascending indices into it. `native_fps` is the
+container's *average* frame rate, decord's `get_avg_fps()`: the rules were published on top of it. With variable frame
+rates `index / native_fps` is the rule's time of a frame, not its presentation time.
+
+A rule is named in `FrameRequest.rule`, either by its name in `RULES` or by the import path of a function with the same
+signature: `package.module.function` or `package.module:function`. Only packages passed to `trust` are imported.
 """
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -17,8 +24,28 @@ from PIL import Image
 from evalkit.errors import ConfigError, VideoError, suggest
 from evalkit.types import FramePlan, FrameRequest
 
+from .resize import KINDS
+
 Indices = Sequence[int]
-Rule = Callable[[FrameRequest, int, float], Indices]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A sampling rule and what is special about it. Calling it calls `indices`.
+
+    `indices(request, count, native_fps)`: the indices that are read, ascending, of a window of `count` frames.
+    `unlimited`: `request.max_frames` may be 0, which means no limit.
+    `needs_fps`: `request.fps` must be above 0.
+    `time_digits`: decimal places that the rule rounds its times to; None: not rounded.
+    """
+
+    indices: Callable[[FrameRequest, int, float], Indices]
+    unlimited: bool = False
+    needs_fps: bool = False
+    time_digits: int | None = None
+
+    def __call__(self, request: FrameRequest, count: int, native_fps: float) -> Indices:
+        return self.indices(request, count, native_fps)
 
 
 def linspace(count: int, n: int) -> Indices:
@@ -104,39 +131,78 @@ def haystack(request: FrameRequest, count: int, native_fps: float) -> Indices:
 
 
 RULES: dict[str, Rule] = {
-    "uniform": uniform,
-    "uniform_inside": uniform_inside,
-    "fps": at_fps,
-    "longvideobench": longvideobench,
-    "video_xl_2": video_xl_2,
-    "whole_seconds": whole_seconds,
-    "midpoints": midpoints,
-    "haystack": haystack,
+    "uniform": Rule(uniform),
+    "uniform_inside": Rule(uniform_inside),
+    "fps": Rule(at_fps, unlimited=True, needs_fps=True),
+    "longvideobench": Rule(longvideobench),
+    "video_xl_2": Rule(video_xl_2, unlimited=True, time_digits=1),
+    "whole_seconds": Rule(whole_seconds, unlimited=True),
+    "midpoints": Rule(midpoints),
+    "haystack": Rule(haystack, unlimited=True),
 }
 
-UNLIMITED = {"fps", "video_xl_2", "whole_seconds", "haystack"}
-"""Rules paced by time, for which `max_frames` may be 0 (no limit)."""
+_trusted = {"evalkit"}
+
+
+def trust(packages: Iterable[str]) -> None:
+    """Allow rules from these packages in this process: installed plug-ins, and the run's `plugins`."""
+    _trusted.update(packages)
+
+
+def trusted() -> list[str]:
+    """Packages whose rules may be imported."""
+    return sorted(_trusted)
+
+
+def rule(name: str) -> Rule:
+    """The rule of this name, or at this import path. Raises ConfigError."""
+    if name in RULES:
+        return RULES[name]
+    module_name, _, attribute = name.replace(":", ".").rpartition(".")
+    if not module_name:
+        raise ConfigError(
+            f'No frame sampling rule is called "{name}".{suggest(name, RULES)} Choose one of: {", ".join(RULES)}; or '
+            "give the import path of a function, such as mypackage.rules.my_rule."
+        )
+    if not any(f"{module_name}.".startswith(f"{package}.") for package in _trusted):
+        package = module_name.partition(".")[0]
+        raise ConfigError(
+            f'The frame sampling rule "{name}" is outside evalkit. If you trust that package, list it: '
+            f"plugins=[{package}]."
+        )
+    try:
+        found = getattr(importlib.import_module(module_name), attribute, None)
+    except ModuleNotFoundError as error:
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise ConfigError(f'The frame sampling rule "{name}": there is no module {error.name}.') from None
+        raise
+    if not callable(found) or isinstance(found, type):
+        raise ConfigError(f'The frame sampling rule "{name}": {module_name} has no function {attribute}.')
+    return found if isinstance(found, Rule) else Rule(found)
+
+
+def rule_source(name: str) -> Path:
+    """The file that the rule's code stands in."""
+    function = inspect.unwrap(rule(name).indices)
+    return Path(inspect.getsourcefile(function) or __file__)
+
 
 RESAMPLING = {filter_.name.lower(): filter_ for filter_ in Image.Resampling}
 
 
 def check(request: FrameRequest) -> None:
-    """Raise ConfigError where `request` could never work, whatever the video."""
-    if request.rule not in RULES:
-        raise ConfigError(
-            f'No frame sampling rule is called "{request.rule}".{suggest(request.rule, RULES)} '
-            f"Choose one of: {', '.join(RULES)}."
-        )
-    if request.max_frames < 0 or (request.max_frames == 0 and request.rule not in UNLIMITED):
+    """Raise ConfigError where `request` cannot work for any video."""
+    chosen = rule(request.rule)
+    if request.max_frames < 0 or (request.max_frames == 0 and not chosen.unlimited):
         raise ConfigError(f"max_frames is {request.max_frames}; the rule {request.rule} needs at least 1.")
-    if not math.isfinite(request.fps) or request.fps < 0 or (request.fps == 0 and request.rule == "fps"):
+    if not math.isfinite(request.fps) or request.fps < 0 or (request.fps == 0 and chosen.needs_fps):
         raise ConfigError(f"fps is {request.fps:g}; it must be above 0.")
     if not request.max_fps >= 0:
         raise ConfigError(f"max_fps is {request.max_fps:g}; it must not be negative.")
     if request.multiple_of < 1:
         raise ConfigError(f"multiple_of is {request.multiple_of}; it must be at least 1.")
-    if request.size is not None and (len(request.size) != 2 or min(request.size) < 1):
-        raise ConfigError(f"size is {request.size}; it must be (height, width) of at least one pixel each.")
+    if request.resize is not None and type(request.resize) not in KINDS.values():
+        raise ConfigError(f"resize is {request.resize!r}; give one of: {', '.join(KINDS)} (evalkit.video.resize).")
     if request.resample not in RESAMPLING:
         raise ConfigError(
             f'No resampling filter is called "{request.resample}".{suggest(request.resample, RESAMPLING)} '
@@ -151,11 +217,11 @@ def sample(
     start_s: float | None = None,
     end_s: float | None = None,
 ) -> FramePlan:
-    """The frames that `request` wants of a video, or of its part between `start_s` and `end_s` (as MVBench cuts:
+    """The frames that `request` asks for, of a video or of its part between `start_s` and `end_s` (as MVBench cuts:
     nearest frames, both included). Indices and times are positions in the whole file.
 
-    Raises ConfigError for a request that cannot work, VideoError (kind too_short or damaged) for a video that has
-    nothing to give to the rule; its message is a predicate, to which the reader puts the file as subject.
+    Raises ConfigError for a request that cannot work, VideoError (kind too_short or damaged) for a video from which the
+    rule gets no frames. The message of a VideoError begins with its verb; the caller puts the file's path before it.
     """
     check(request)
     if frame_count < 1:
@@ -175,7 +241,9 @@ def sample(
             kind="too_short",
         )
 
-    within = RULES[request.rule](request, last - first + 1, native_fps)
+    chosen = rule(request.rule)
+    within = [int(i) for i in chosen(request, last - first + 1, native_fps)]
+    _check_indices(request.rule, within, last - first + 1)
     kept = [first + i for i in within[: len(within) - len(within) % request.multiple_of]]
     if not kept:
         raise VideoError(
@@ -184,6 +252,16 @@ def sample(
             + (f", and the model reads them in groups of {request.multiple_of}" if request.multiple_of > 1 else ""),
             kind="too_short",
         )
-    digits = 1 if request.rule == "video_xl_2" else None
-    times = [round(i / native_fps, digits) if digits else i / native_fps for i in kept]
+    times = [i / native_fps for i in kept]
+    if chosen.time_digits is not None:
+        times = [round(time, chosen.time_digits) for time in times]
     return FramePlan(tuple(kept), tuple(times), native_fps, frame_count, request.rule)
+
+
+def _check_indices(name: str, indices: Indices, count: int) -> None:
+    """Raise ConfigError where a rule of a plugin returns indices that no decoder can read."""
+    if any(i > j for i, j in pairwise(indices)) or (indices and not 0 <= indices[0] <= indices[-1] < count):
+        raise ConfigError(
+            f'The frame sampling rule "{name}" returned indices that are not ascending between 0 and {count - 1}: '
+            "correct that function."
+        )

@@ -1,5 +1,5 @@
-"""Pictures whose content can be named with certainty: solid colours, big glyphs, a moving square. The miniature
-benchmarks are filmed with them, and a reader that sees the right pixels can answer every question about them."""
+"""Pictures with known content: solid colours, large text, a moving square. The videos of the miniature benchmarks are
+made of them, so that a test with the right pixels can answer every question about them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def text_mask(text: str) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def picture(colour: str, text: str, size: tuple[int, int]) -> np.ndarray:
-    """uint8 `[height, width, 3]`, read-only: the colour with the text in its middle, as large as fits."""
+    """uint8 `[height, width, 3]`, read-only: the colour with the text in the centre, as large as fits."""
     height, width = size
     image = np.empty((height, width, 3), np.uint8)
     image[:] = PALETTE[colour]
@@ -95,7 +95,7 @@ def draw(scene: Scene, time_s: float, size: tuple[int, int]) -> np.ndarray:
 
 def film(timeline: Sequence[Scene], fps: float, size: tuple[int, int] = (64, 96)) -> Iterator[np.ndarray]:
     """Frames of a timeline, uint8 `[height, width, 3]`; frame i shows the time `i / fps`. Where scenes overlap, the
-    later in the list is on top, so a long background may carry short flashes. Time no scene covers is black."""
+    last in the list is shown, so a long background may have short flashes. Without a scene the picture is black."""
     end_s = max(scene.end_s for scene in timeline)
     for i in range(round(end_s * fps)):
         time_s = i / fps + 1e-9

@@ -18,18 +18,19 @@ DECORD_MISSING = (
 
 @dataclass
 class VideoSettings:
-    """How videos are read. Only the backend can change a frame, hence an answer."""
+    """How videos are read. Only `backend` can change a frame, and so an answer."""
 
     backend: str = "pyav"
     workers: int = field(default=0, metadata=NEUTRAL)
-    """Decoding processes; each reads one video ahead. 0: one for every two cores, four at most."""
+    """Number of decoding processes; each decodes one video ahead. 0: one for every two cores, at most four."""
     timeout_s: float = field(default=120.0, metadata=NEUTRAL)
-    """A decoder that makes no progress for so long is ended."""
+    """Seconds without progress after which a decoding process is ended."""
     queue_mb: int = field(default=256, metadata=NEUTRAL)
-    """Host memory for frames that are decoded and not yet used, of all videos together."""
+    """Host memory (MiB) for frames that are decoded and not yet used, of all videos together."""
     cache: str | None = field(default=None, metadata=NEUTRAL)
-    """Folder of a frame store, shared by runs: a video is decoded once for the whole sweep."""
+    """Folder of the frame store, shared by runs: a sweep decodes each video once. null: none."""
     cache_gb: float = field(default=50.0, metadata=NEUTRAL)
+    """Size limit of the frame store (10^9 bytes)."""
 
     def check(self) -> None:
         """Raise ConfigError for values that cannot work on this machine."""

@@ -1,4 +1,4 @@
-"""Frames on their way from a decoding process to the model."""
+"""The queue of frames between a decoding process and the model."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from evalkit.errors import VideoError
 from evalkit.types import FramePlan
 
 
-class Closed(Exception):
-    """Nobody wants the rest of the frames."""
+class StreamClosed(Exception):
+    """The consumer does not want the rest of the frames."""
 
 
 class QueuedStream:
-    """A `FrameStream` that a thread fills while the model empties it; at most `limit_bytes` wait in between.
+    """A `FrameStream` that a thread fills while the model reads it; at most `limit_bytes` are queued, or one frame.
 
-    One pass: frames leave as they are read.
+    Each frame can be read once.
     """
 
     plan: FramePlan
@@ -28,15 +28,16 @@ class QueuedStream:
         self._limit_bytes = limit_bytes
         self._changed = threading.Condition()
         self._frames: deque[np.ndarray] = deque()
-        self._held_bytes = 0
-        self._planned = False
+        self._queued_bytes = 0
+        self._has_plan = False
         self._error: BaseException | None = None
         self._ended = self._closed = False
         self._checksums: list[int] = []
         self._decode_seconds = 0.0
         self._decoder = ""
+        self._remarks: tuple[str, ...] = ()
 
-    # What the model sees
+    # The consumer's side
 
     @property
     def decode_seconds(self) -> float:
@@ -46,23 +47,27 @@ class QueuedStream:
     def decoder(self) -> str:
         return self._decoder
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return self._remarks
+
     def batches(self, size: int) -> Iterator[np.ndarray]:
         """uint8 `[n, height, width, 3]` RGB in plan order, n = size except for the last. Raises VideoError."""
         batch: list[np.ndarray] = []
-        for _ in range(len(self.plan)):
+        for left in reversed(range(len(self.plan))):
             batch.append(self._take())
-            if len(batch) == size:
+            if not left:
+                self._wait_for_end()
+            if len(batch) == size or not left:
                 yield np.stack(batch)
                 batch = []
-        if batch:
-            yield np.stack(batch)
 
     def close(self) -> None:
-        """Give up the rest; what is decoding stops."""
+        """Drop the unread frames and stop their decoding."""
         with self._changed:
             self._closed = True
             self._frames.clear()
-            self._held_bytes = 0
+            self._queued_bytes = 0
             self._changed.notify_all()
 
     def _take(self) -> np.ndarray:
@@ -70,59 +75,73 @@ class QueuedStream:
             self._changed.wait_for(lambda: self._frames or self._ended or self._closed)
             if self._frames:
                 frame = self._frames.popleft()
-                self._held_bytes -= frame.nbytes
+                self._queued_bytes -= frame.nbytes
                 self._changed.notify_all()
                 return frame
-            raise self._error or _given_up()
+            raise self._error or _closed_error()
 
-    # What the filling thread does
-
-    def promise(self, plan: FramePlan, decoder: str, seconds: float) -> bool:
-        """Set the plan; a second decoder must come to the same one (False: it does not)."""
+    def _wait_for_end(self) -> None:
+        """Raise what the checks after the last frame found: the file has changed meanwhile, say."""
         with self._changed:
-            if self._planned and self.plan != plan:
+            self._changed.wait_for(lambda: self._ended or self._closed)
+            if self._error is not None:
+                raise self._error
+
+    # The side of the thread that fills it
+
+    def set_plan(self, plan: FramePlan, decoder: str, seconds: float) -> bool:
+        """Set the frame plan. A second decoder must find the same one; returns False where it does not."""
+        with self._changed:
+            if self._has_plan and self.plan != plan:
                 return False
-            self.plan, self._planned, self._decoder = plan, True, decoder
+            self.plan, self._has_plan, self._decoder = plan, True, decoder
             self._decode_seconds += seconds
             self._changed.notify_all()
             return True
 
     def put(self, position: int, frame: np.ndarray, checksum: int, seconds: float) -> bool:
-        """Add frame number `position` of the plan, whose CRC-32 is `checksum`, waiting for room. One that was given
-        before is compared by it instead (False: it differs). Raises Closed."""
+        """Add frame number `position` of the plan, whose CRC-32 is `checksum`, when there is room. A frame that was
+        added before, by another decoder, is compared by its checksum instead; returns False where it differs. Raises
+        StreamClosed."""
         with self._changed:
             self._decode_seconds += seconds
             if position < len(self._checksums):
                 return self._checksums[position] == checksum
             self._changed.wait_for(
-                lambda: self._closed or not self._frames or self._held_bytes + frame.nbytes <= self._limit_bytes
+                lambda: self._closed or not self._frames or self._queued_bytes + frame.nbytes <= self._limit_bytes
             )
             if self._closed:
-                raise Closed
+                raise StreamClosed
             self._checksums.append(checksum)
             self._frames.append(frame)
-            self._held_bytes += frame.nbytes
+            self._queued_bytes += frame.nbytes
             self._changed.notify_all()
             return True
 
+    def add_remark(self, remark: str) -> None:
+        with self._changed:
+            if remark not in self._remarks:
+                self._remarks += (remark,)
+
     def end(self, error: BaseException | None = None) -> None:
+        """No more frames follow; `error` says why, if not all were added."""
         with self._changed:
             self._ended, self._error = True, error
             self._changed.notify_all()
 
     @property
     def done(self) -> bool:
-        """No more frames will be put, or none are wanted."""
+        """No more frames will be added, or none are wanted."""
         return self._ended or self._closed
 
-    def opened(self) -> QueuedStream:
-        """Wait for the plan. Raises the error that came instead."""
+    def wait_for_plan(self) -> QueuedStream:
+        """Wait until the plan is known. Raises the error that occurred before."""
         with self._changed:
-            self._changed.wait_for(lambda: self._planned or self._ended)
-            if not self._planned:
-                raise self._error or _given_up()
+            self._changed.wait_for(lambda: self._has_plan or self._ended)
+            if not self._has_plan:
+                raise self._error or _closed_error()
             return self
 
 
-def _given_up() -> VideoError:
-    return VideoError("The frames of this video were given up before they were read.", kind="closed")
+def _closed_error() -> VideoError:
+    return VideoError("The frames of this video were closed before they were read.", kind="closed")

@@ -1,4 +1,4 @@
-"""Write video files with PyAV's own encoders: no system ffmpeg, and the same bytes for the same frames."""
+"""Write video files with PyAV's encoders: no system ffmpeg is needed, and equal frames give equal bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_video(
     pix_fmt: str = "yuv420p",
 ) -> int:
     """Encode RGB frames (uint8 `[height, width, 3]`, even sides) to `path`; its suffix names the container. Returns how
-    many there were. One thread and no creation time, so the bytes depend on the frames and the encoder's version alone.
+    many were written. One thread and no creation time, so the bytes depend only on frames and encoder version.
     """
     path = Path(path)
     rate = Fraction(fps).limit_denominator(1001)

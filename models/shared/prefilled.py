@@ -1,25 +1,22 @@
-"""Prefilled videos on disk: what settings that differ in bi-level decode alone can share.
+"""Prefilled videos on disk, for settings that differ in bi-level decode only.
 
-A file holds the un-rotated keys and the values of a context, exactly as they were computed, and what the prefill cost.
-Its name hashes all that a prefill depends on, so a stale one is never read. Written whole or not at all; the least
-recently used files go when the folder grows beyond its cap. Safe for several processes.
+An entry of the folder cache holds the un-rotated keys and the values of a context, exactly as they were computed, and
+the cost of the prefill. Its key hashes all that a prefill depends on, so an outdated one is never read.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from torch import Tensor
 
+from evalkit.folder_cache import DamagedEntry, Entry, FolderCache
 from evalkit.types import PrefillCost
 
 from .kv_store import KVStore
@@ -28,71 +25,83 @@ from .layout import Layout
 
 @dataclass
 class Prefilled:
-    """`folder` of at most `cap_bytes`."""
+    """`folder` with at most `cap_bytes` of entries. `remark` says what went wrong with the entry used last, or ''."""
 
     folder: Path
     cap_bytes: int
+    remark: str = ""
+
+    @property
+    def cache(self) -> FolderCache:
+        return FolderCache(self.folder, self.cap_bytes, ".prefill")
 
     def path(self, depends_on: Mapping[str, Any]) -> Path:
-        """Where the prefill that depends on these things is kept."""
+        """Where the prefill that depends on these things is stored."""
         text = json.dumps({**depends_on, "torch": torch.__version__}, sort_keys=True, default=str)
-        return self.folder / f"{sha256(text.encode()).hexdigest()[:32]}.safetensors"
+        return self.cache.path(sha256(text.encode()).hexdigest()[:32])
 
     def load(self, path: Path, store: KVStore[Layout]) -> PrefillCost | None:
-        """Fill an empty store; None where there is no such file, or a damaged one, which is then made anew."""
+        """Fill an empty store; None where there is no entry. One that is damaged or belongs to another key is deleted,
+        and `remark` says so."""
+        self.remark = ""
         try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads(file.metadata()["about"])
-                store.reserve(layout := Layout(**about["layout"]))
-                for name, rows in store.rows.items():
-                    assert rows.unrotated is not None, "only un-rotated keys are shared"
-                    count = rows.count = file.get_slice(f"{name}.values").get_shape()[2]
-                    rows.values[:, :, :count].copy_(file.get_tensor(f"{name}.values"))
-                    rows.unrotated[:, :, :count].copy_(file.get_tensor(f"{name}.keys"))
-                    rows.positions[:count].copy_(file.get_tensor(f"{name}.positions"))
-        except FileNotFoundError:
+            entry = self.cache.open(path.stem)
+        except DamagedEntry:
+            self.remark = "the stored prefill of this video was damaged; the video was prefilled anew"
             return None
-        except (SafetensorError, KeyError, ValueError):
-            path.unlink(missing_ok=True)
-            store.commit(Layout())
+        except OSError as error:
+            self.remark = f"the stored prefill {path} cannot be read ({error}); the video was prefilled anew"
             return None
-        store.commit(layout)
+        if entry is None:
+            return None
+        with entry:
+            layout = Layout(**entry.metadata["layout"])
+            store.reserve(layout)
+            store.commit(layout)
+            if entry.payload_bytes != sum(map(_size, _stored_tensors(store))):
+                store.commit(Layout())
+                self.remark = "the stored prefill of this video has another shape; the video was prefilled anew"
+                return None
+            for tensor in _stored_tensors(store):
+                tensor.copy_(_read_tensor(entry, tensor))
+            cost = PrefillCost(**entry.metadata["cost"])
         store.forget_rotated()
-        os.utime(path)
-        return PrefillCost(**about["cost"])
+        return cost
 
     def save(self, path: Path, store: KVStore[Layout], cost: PrefillCost) -> str:
-        """Keep a store whose rotated keys are forgotten; returns what went wrong. An answer does not depend on it."""
-        tensors = {}
-        for name, rows in store.rows.items():
-            assert rows.unrotated is not None and rows.rotated is None
-            for what, kept in (("values", rows.values), ("keys", rows.unrotated)):
-                tensors[f"{name}.{what}"] = kept[:, :, : rows.count].cpu().contiguous()
-            tensors[f"{name}.positions"] = rows.positions[: rows.count].contiguous()
+        """Store the prefill of a store whose rotated keys were dropped. Returns what went wrong, now or in `load`, or
+        ''; no answer depends on it."""
+        assert all(rows.rotated is None for rows in store.rows.values())
         layout = store.layout
         counts = {"prefix": layout.prefix, "tail": layout.tail, "text": layout.text, "visual": layout.visual}
-        about = {"about": json.dumps({"layout": counts, "cost": asdict(cost)})}
-        whole = path.with_suffix(f".{os.getpid()}.part")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                save_file(tensors, whole, metadata=about)
-                whole.replace(path)
-            finally:
-                whole.unlink(missing_ok=True)
-            self._evict(path)
-        except (OSError, SafetensorError) as error:
-            return f"kv_store.folder={self.folder} cannot be written ({error}): this prefill is not kept"
-        return ""
+            self.cache.prepare()
+            with self.cache.create(path.stem) as entry:
+                for tensor in _stored_tensors(store):
+                    if tensor.numel():
+                        entry.write(tensor.cpu().contiguous().view(torch.uint8).numpy().data.cast("B"))
+                entry.commit({"layout": counts, "cost": asdict(cost)})
+        except OSError as error:
+            return f"kv_store.folder={self.folder} cannot be written ({error}): this prefill is not stored"
+        return self.remark
 
-    def _evict(self, newest: Path) -> None:
-        """Remove the least recently used files beyond the cap; never the one just written."""
-        kept = []
-        for file in self.folder.glob("*.safetensors"):
-            with suppress(FileNotFoundError):  # other processes evict too
-                kept.append((file.stat(), file))
-        total = 0
-        for status, file in sorted(kept, key=lambda pair: -pair[0].st_mtime):
-            total += status.st_size
-            if total > self.cap_bytes and file != newest:
-                file.unlink(missing_ok=True)
+
+def _stored_tensors(store: KVStore[Layout]) -> Iterator[Tensor]:
+    """What an entry holds, in this order: values and un-rotated keys `[layers, kv heads, rows, d]`, positions `[rows]`,
+    of each kind of rows."""
+    for rows in store.rows.values():
+        assert rows.unrotated is not None, "only un-rotated keys are stored"
+        for tensor in (rows.values, rows.unrotated):
+            yield tensor[:, :, : rows.count]
+        yield rows.positions[: rows.count]
+
+
+def _read_tensor(entry: Entry, like: Tensor) -> Tensor:
+    """The next tensor of the payload, of the shape and type of `like`, in host memory."""
+    if not like.numel():
+        return torch.empty(like.shape, dtype=like.dtype)
+    return torch.frombuffer(entry.read(_size(like)), dtype=like.dtype).view(like.shape)
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.dtype.itemsize

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from evalkit.errors import ConfigError, install_hint
 from evalkit.model import NEUTRAL, Axis, Description, Estimator, ModelSettings, VideoModel
 from evalkit.types import FramePlan, FrameRequest
+from evalkit.video.resize import FixedSize
 from evalkit.video.sampling import check
 
 from ..shared.layout import Chunked, Full, Policy, Streaming
@@ -272,7 +273,7 @@ class VideoXL2(ModelSettings):
             fps=self.frames.fps,
             max_fps=self.frames.max_fps,
             multiple_of=self.frames.multiple_of,
-            size=(IMAGE_SIZE, IMAGE_SIZE),
+            resize=FixedSize(IMAGE_SIZE, IMAGE_SIZE),
         )
 
     def folder(self) -> Path:

@@ -147,7 +147,9 @@ def test_a_driver_that_is_stopped_leaves_no_process_behind(data: Path, tmp_path:
     family = psutil.Process(process.pid).children(recursive=True)
     words = {child.pid: " ".join(child.cmdline()) for child in family}
     own = {pid for pid, line in words.items() if "evalkit" in line or "_Member" in line}
-    assert any("evalkit.video.worker" in words[pid] for pid in own) and any("_Member" in words[pid] for pid in own)
+    assert any("evalkit.video.process_main" in words[pid] for pid in own) and any(
+        "_Member" in words[pid] for pid in own
+    )
     if how == "ctrl-c":
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: everyone in the foreground gets it
     else:

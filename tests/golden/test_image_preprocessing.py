@@ -13,6 +13,7 @@ from PIL import Image
 from evalkit.models.videoxl2.geometry import IMAGE_SIZE
 from evalkit.models.videoxl2.pixels import RESAMPLE, pixel_values
 from evalkit.models.videoxl2.settings import VideoXL2
+from evalkit.video.resize import FixedSize
 
 from .cases import Case, find_cases, find_variants
 
@@ -47,7 +48,7 @@ def test_every_byte_has_its_value(case: Case) -> None:
 @pytest.mark.parametrize("case", find_cases("image_preprocessing"))
 def test_the_model_asks_for_frames_of_this_size(case: Case) -> None:
     request = VideoXL2().frames_wanted()
-    assert request.size == tuple(case.meta["target"]) == (IMAGE_SIZE, IMAGE_SIZE)
+    assert request.resize == FixedSize(*case.meta["target"]) == FixedSize(IMAGE_SIZE, IMAGE_SIZE)
     assert request.resample == RESAMPLE
 
 

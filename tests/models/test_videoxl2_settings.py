@@ -19,6 +19,7 @@ from evalkit.models.shared.layout import Chunked, Full, Policy, Streaming
 from evalkit.models.videoxl2 import VideoXL2, VideoXL2Mini
 from evalkit.models.videoxl2 import settings as module
 from evalkit.types import FramePlan
+from evalkit.video.resize import FixedSize
 
 
 def structured(cls: type[VideoXL2] = VideoXL2, **values: Any) -> VideoXL2:
@@ -40,7 +41,7 @@ def test_defaults() -> None:
     assert made.sparse_prefill.enabled is False and made.bilevel_decode.enabled is False
     request = made.frames_wanted()
     assert (request.rule, request.max_frames, request.fps, request.max_fps) == ("video_xl_2", 256, 1.0, 4.0)
-    assert request.multiple_of == 1 and request.size == (384, 384) and request.resample == "bicubic"
+    assert request.multiple_of == 1 and request.resize == FixedSize(384, 384) and request.resample == "bicubic"
     assert made.remarks() == []
 
 

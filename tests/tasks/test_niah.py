@@ -20,6 +20,7 @@ from evalkit.tasks._mini.niah import NEEDLES
 from evalkit.tasks.niah import CONTROL, NIAH, Begins
 from evalkit.types import FrameRequest, Question, Record, Video, VideoQuestions
 from evalkit.video.reader import FrameReader
+from evalkit.video.resize import FixedSize
 from evalkit.video.scenes import nearest_colour
 from evalkit.video.settings import VideoSettings
 from tests.replay import REPLAY, needs_replay
@@ -64,7 +65,7 @@ def seen_by(reader: FrameReader, task: NIAH, request: FrameRequest) -> list[Reco
 @pytest.mark.parametrize("multiple_of", [1, 4])
 def test_who_sees_the_needle_scores_100_and_0_without_it(root: Path, multiple_of: int) -> None:
     task = mini(root, frames=[4, 13, 60], depths=[0.0, 0.3, 1.0])
-    request = FrameRequest("video_xl_2", 8, multiple_of=multiple_of, size=(24, 32))
+    request = FrameRequest("video_xl_2", 8, multiple_of=multiple_of, resize=FixedSize(24, 32))
     with FrameReader(VideoSettings(workers=1)) as reader:
         records = seen_by(reader, task, request)
     assert len(records) == 3 * 3 * 5 + 3 * 5

@@ -114,6 +114,15 @@ def repeat_a_picture(path: Path) -> Path:
     return path
 
 
+def claim_frames(path: Path, count: int) -> Path:
+    """Have the sample table of an MP4 say that there are `count` frames of one byte each."""
+    data = bytearray(path.read_bytes())
+    table = data.index(b"stsz") + 4
+    data[table + 4 : table + 12] = struct.pack(">II", 1, count)
+    path.write_bytes(data)
+    return path
+
+
 def cut(source: Path, path: Path, share: float) -> Path:
     data = source.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
@@ -173,6 +182,8 @@ SOUND: dict[str, Callable[[Path], Path]] = {
         encode(p.with_suffix(".src.mp4"), "libx265", HEVC_OPEN), p, 49, True
     ),
     "one_frame.mp4": lambda p: encode(p, count=1),
+    "bframes.avi": lambda p: encode(p),
+    "ten_bit_hevc.mkv": lambda p: encode(p, "libx265", HEVC_CLOSED, "yuv420p10le"),
     "mpeg4.avi": lambda p: encode(p, "mpeg4", {"g": "24", "bf": "2"}),
     "repeats.avi": lambda p: repeat_a_picture(encode(p, "mjpeg", {"q:v": "3"}, "yuvj420p", count=30)),
     "transport.ts": lambda p: encode(p),
@@ -239,6 +250,7 @@ def _no_index(path: Path) -> Path:
 BROKEN: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "half_faststart.mp4": ("damaged", lambda p: cut(encode(p.with_suffix(".src.mp4"), muxer=FAST), p, 0.5)),
     "nearly_whole.mp4": ("damaged", lambda p: cut(encode(p.with_suffix(".src.mp4"), muxer=FAST), p, 0.98)),
+    "claims_frames.mp4": ("damaged", lambda p: claim_frames(encode(p), 50_000_000)),
     "half.mkv": ("damaged", lambda p: cut(encode(p.with_suffix(".src.mkv")), p, 0.5)),
     "nearly_whole.mkv": ("damaged", lambda p: cut(encode(p.with_suffix(".src.mkv")), p, 0.97)),
     "half.webm": ("damaged", lambda p: cut(SOUND["vp9.webm"](p.with_suffix(".src.webm")), p, 0.5)),

@@ -11,6 +11,7 @@ from PIL import Image
 from evalkit.errors import VideoError
 from evalkit.types import Composite, FrameRequest, Video
 from evalkit.video.reader import FrameReader
+from evalkit.video.resize import FixedSize
 from evalkit.video.sampling import RULES
 from evalkit.video.scenes import PALETTE, Scene, film, nearest_colour, picture
 from evalkit.video.settings import VideoSettings
@@ -63,7 +64,7 @@ def test_the_picture_stands_behind_its_share_of_the_frames(reader, movie, needle
 
 
 def test_the_plan_is_a_video_of_its_own(reader, movie, needle) -> None:
-    request = FrameRequest("uniform", 8, multiple_of=4, size=(24, 24))
+    request = FrameRequest("uniform", 8, multiple_of=4, resize=FixedSize(24, 24))
     stream = reader.open(Video("v", movie, composite=Composite("haystack", 20, needle, 0.5)), request)
     plan = stream.plan
     assert (plan.rule, plan.frame_count, plan.native_fps) == ("haystack", 24, 1.0)

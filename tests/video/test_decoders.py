@@ -60,6 +60,8 @@ WRONG_IN_DECORD = {
     "field_coded.mp4": "other colours",  # the right frames, converted to RGB as older FFmpegs do
     "mpeg4.avi": "other frames",
     "transport.ts": "other frames",
+    "bframes.avi": "other frames",
+    "ten_bit_hevc.mkv": "other colours",
     "ten_bit.mp4": "other colours",
     "edit_list.mp4": "another number of frames",
     "edit_list_open_gop.mp4": "another number of frames",

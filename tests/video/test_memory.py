@@ -39,7 +39,7 @@ def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Watch:
-    """The largest resident size of this process and its children together, by a thread that looks every 10 ms."""
+    """The peak resident memory of this process and its children together, sampled every 10 ms."""
 
     def __init__(self) -> None:
         self.peak_mb, self._stop = 0.0, threading.Event()

@@ -17,12 +17,13 @@ import pytest
 from evalkit.errors import ConfigError
 from evalkit.types import FrameRequest, Video
 from evalkit.video.reader import FrameReader
+from evalkit.video.resize import FixedSize
 from evalkit.video.settings import VideoSettings
 from evalkit.video.store import FrameStore
 
 from .corpus import ROOT, Corpus
 
-SMALL = FrameRequest("uniform", 20, size=(32, 32))
+SMALL = FrameRequest("uniform", 20, resize=FixedSize(32, 32))
 
 
 def read(store: Path, path: Path, request: FrameRequest = SMALL, **settings: object) -> tuple[np.ndarray, float, str]:
@@ -54,9 +55,9 @@ def test_what_changes_a_frame_changes_the_key(tmp_path: Path, video: Path) -> No
     moved = Path(shutil.copy2(video, tmp_path / "elsewhere.mp4"))
     read(store, moved)
     assert len(entries(store)) == 1  # the same content under another name
-    read(store, video, FrameRequest("uniform", 20, size=(32, 48)))
-    read(store, video, FrameRequest("uniform", 21, size=(32, 32)))
-    read(store, video, FrameRequest("midpoints", 20, size=(32, 32)))
+    read(store, video, FrameRequest("uniform", 20, resize=FixedSize(32, 48)))
+    read(store, video, FrameRequest("uniform", 21, resize=FixedSize(32, 32)))
+    read(store, video, FrameRequest("midpoints", 20, resize=FixedSize(32, 32)))
     read(store, video, SMALL, backend="decord")
     assert len(entries(store)) == 5
     os.utime(video, ns=(0, 0))
@@ -83,19 +84,56 @@ def test_a_damaged_entry_is_made_again(
     assert entry.read_bytes() == whole
 
 
+def test_entries_swapped_between_two_keys_are_decoded_again(
+    tmp_path: Path, video: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    requests = [SMALL, FrameRequest("midpoints", 20, resize=FixedSize(32, 32))]
+    expected = [read(tmp_path / "store", video, request)[0] for request in requests]
+    one, two = entries(tmp_path / "store")
+    content = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(content)
+    for request, frames in zip(requests, expected, strict=True):
+        again, seconds, _ = read(tmp_path / "store", video, request)
+        assert np.array_equal(again, frames) and seconds > 0
+    assert caplog.text.count("is another entry") == 2
+
+
+def test_a_damaged_entry_is_remarked(tmp_path: Path, video: Path) -> None:
+    read(tmp_path / "store", video)
+    (entry,) = entries(tmp_path / "store")
+    entry.write_bytes(entry.read_bytes()[:-1])
+    for remarks in (("the frame store's entry of this video was damaged; the video was decoded anew",), ()):
+        with FrameReader(VideoSettings(workers=1, cache=str(tmp_path / "store"))) as reader:
+            stream = reader.open(Video("v", video), SMALL)
+            assert sum(len(batch) for batch in stream.batches(6)) == 20
+            assert stream.remarks == remarks
+
+
+def test_remarks_are_stored_with_the_frames(tmp_path: Path, corpus: Corpus) -> None:
+    said = []
+    for _ in range(2):
+        with FrameReader(VideoSettings(workers=1, cache=str(tmp_path / "store"))) as reader:
+            stream = reader.open(Video("v", corpus["transport.ts"]), SMALL)
+            assert sum(len(batch) for batch in stream.batches(6)) == 20
+            said.append((stream.remarks, stream.decode_seconds > 0))
+    remark = "the video cannot be checked: mpegts does not say how long it is, so a missing end is not noticed"
+    assert said == [((remark,), True), ((remark,), False)]
+
+
 def test_the_least_recently_used_entries_go_first(tmp_path: Path, video: Path) -> None:
     store = tmp_path / "store"
     sizes = [(32, 32), (32, 34), (32, 36)]
     for i, size in enumerate(sizes):
-        read(store, video, FrameRequest("uniform", 20, size=size))
+        read(store, video, FrameRequest("uniform", 20, resize=FixedSize(*size)))
         newest = max(entries(store), key=lambda p: p.stat().st_mtime_ns)
         os.utime(newest, (1000 + i, 1000 + i))
-    read(store, video, FrameRequest("uniform", 20, size=sizes[0]))  # used again: now the newest
+    read(store, video, FrameRequest("uniform", 20, resize=FixedSize(*sizes[0])))  # used again: now the newest
     limit = sum(e.stat().st_size for e in entries(store)) / 1e9
-    _, seconds, _ = read(store, video, FrameRequest("uniform", 20, size=(32, 38)), cache_gb=limit * 1.1)
+    _, seconds, _ = read(store, video, FrameRequest("uniform", 20, resize=FixedSize(32, 38)), cache_gb=limit * 1.1)
     assert seconds > 0 and len(entries(store)) == 3
-    assert read(store, video, FrameRequest("uniform", 20, size=sizes[0]))[1] == 0
-    assert read(store, video, FrameRequest("uniform", 20, size=sizes[1]))[1] > 0
+    assert read(store, video, FrameRequest("uniform", 20, resize=FixedSize(*sizes[0])))[1] == 0
+    assert read(store, video, FrameRequest("uniform", 20, resize=FixedSize(*sizes[1])))[1] > 0
 
 
 def test_frames_given_up_leave_nothing(tmp_path: Path, video: Path) -> None:
@@ -139,9 +177,10 @@ CHILD = """
     sys.path.insert(0, {root!r})
     from evalkit.types import FrameRequest, Video
     from evalkit.video.reader import FrameReader
+    from evalkit.video.resize import FixedSize
     from evalkit.video.settings import VideoSettings
     with FrameReader(VideoSettings(workers=1, cache={store!r})) as reader:
-        wanted = [(Video("v", {path!r}), FrameRequest("uniform", n, size=(32, 32))) for n in range(10, 18)]
+        wanted = [(Video("v", {path!r}), FrameRequest("uniform", n, resize=FixedSize(32, 32))) for n in range(10, 18)]
         for stream in reader.open_ahead(wanted):
             print(sum(int(b.sum()) for b in stream.batches(5)))
 """
@@ -157,4 +196,6 @@ def test_several_processes_share_a_store(tmp_path: Path, video: Path) -> None:
     assert [child.returncode for child in children] == [0, 0, 0], outputs
     assert len({out for out, _ in outputs}) == 1 and len(outputs[0][0].split()) == 8
     assert len(entries(tmp_path / "store")) == 8 and not list((tmp_path / "store").glob("*.part"))
-    assert all(read(tmp_path / "store", video, FrameRequest("uniform", n, size=(32, 32)))[1] == 0 for n in (10, 17))
+    assert all(
+        read(tmp_path / "store", video, FrameRequest("uniform", n, resize=FixedSize(32, 32)))[1] == 0 for n in (10, 17)
+    )

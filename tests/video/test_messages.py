@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from evalkit.video.wire import LENGTH, Garbled, Hangup, Sender, Silence, receive
-from evalkit.video.worker import ahead
+from evalkit.video.messages import LENGTH, ConnectionClosed, InvalidMessage, ReceiveTimeout, Sender, receive
+from evalkit.video.process_main import decode_ahead
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def test_signs_of_life_are_rare_and_come() -> None:
         while time.monotonic() - started < 1.2:
             sender.alive()
         assert receive(out, 0.1) == ({"type": "alive"}, None)
-        with pytest.raises(Silence):
+        with pytest.raises(ReceiveTimeout):
             receive(out, 0.05)
 
 
@@ -74,7 +74,7 @@ def test_what_is_no_message_is_refused(data: bytes) -> None:
     with pipe() as (out, into):
         into.write(data)
         into.close()
-        with pytest.raises((Garbled, Hangup)):
+        with pytest.raises((InvalidMessage, ConnectionClosed)):
             receive(out, 1.0)
 
 
@@ -84,7 +84,7 @@ def test_frames_taken_ahead_are_the_same_and_errors_come_in_their_place() -> Non
             yield np.full((2, 2, 3), i, np.uint8)
         raise ValueError("after ten")
 
-    stream = ahead(frames())
+    stream = decode_ahead(frames())
     assert [int(next(stream)[0, 0, 0]) for _ in range(10)] == list(range(10))
     with pytest.raises(ValueError, match="after ten"):
         next(stream)
@@ -92,7 +92,7 @@ def test_frames_taken_ahead_are_the_same_and_errors_come_in_their_place() -> Non
 
 def test_frames_nobody_takes_end_their_thread() -> None:
     before = threading.active_count()
-    stream = ahead(np.zeros((2, 2, 3), np.uint8) for _ in range(1000))
+    stream = decode_ahead(np.zeros((2, 2, 3), np.uint8) for _ in range(1000))
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     deadline = time.monotonic() + 5

@@ -1,6 +1,6 @@
 """Messages between the reader and its decoding processes: a length, a JSON object, and for a frame its bytes.
 
-JSON and raw pixels alone: nothing that arrives is ever unpickled.
+Only JSON and raw pixels are exchanged; nothing that arrives is unpickled.
 """
 
 from __future__ import annotations
@@ -12,38 +12,41 @@ import struct
 import threading
 import time
 import zlib
+from dataclasses import asdict
 from typing import IO, Any
 
 import numpy as np
 
-from evalkit.types import FramePlan
+from evalkit.types import FramePlan, FrameRequest
+
+from .resize import resize_from_json, resize_to_json
 
 LENGTH = struct.Struct("<I")
-LONGEST = 1 << 26
+MAX_JSON_BYTES = 1 << 26
 
 
-class Silence(Exception):
-    """Nothing came for too long."""
+class ReceiveTimeout(Exception):
+    """No byte arrived in the time allowed."""
 
 
-class Hangup(Exception):
-    """The other side is gone."""
+class ConnectionClosed(Exception):
+    """The other process has closed the pipe, or ended."""
 
 
-class Garbled(Exception):
-    """What came is no message."""
+class InvalidMessage(Exception):
+    """The bytes that arrived are not a message."""
 
 
 class Sender:
-    """The worker's end. Threads may send at the same time: a message is written whole."""
+    """The decoding process's end. Threads may send at the same time: each message is written whole."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
         self._lock = threading.Lock()
-        self._last_sign_of_life = time.monotonic()
+        self._last_alive = time.monotonic()
 
     def send(self, message: dict[str, Any], frame: np.ndarray | None = None) -> None:
-        """Raises BrokenPipeError when nobody listens any more."""
+        """Raises BrokenPipeError when the reader is gone."""
         if frame is not None:
             frame = np.ascontiguousarray(frame)
             message = {**message, "shape": frame.shape, "crc32": zlib.crc32(frame.data)}
@@ -54,10 +57,10 @@ class Sender:
                 self._write(frame.data.cast("B"))
 
     def alive(self) -> None:
-        """Say that work goes on, at most once a second."""
+        """Tell the reader that decoding makes progress, at most once a second."""
         now = time.monotonic()
-        if now - self._last_sign_of_life > 1.0:
-            self._last_sign_of_life = now
+        if now - self._last_alive > 1.0:
+            self._last_alive = now
             self.send({"type": "alive"})
 
     def _write(self, data: bytes | memoryview) -> None:
@@ -67,45 +70,45 @@ class Sender:
 
 
 def receive(pipe: IO[bytes], timeout_s: float | None = None) -> tuple[dict[str, Any], np.ndarray | None]:
-    """The next message, and the frame that came with it. Raises Silence when no byte comes for `timeout_s`, Hangup or
-    Garbled."""
+    """The next message, and the frame that came with it. Raises ReceiveTimeout when no byte arrives for `timeout_s`,
+    ConnectionClosed or InvalidMessage."""
     (length,) = LENGTH.unpack(_read(pipe, bytearray(LENGTH.size), timeout_s))
-    if length > LONGEST:
-        raise Garbled
+    if length > MAX_JSON_BYTES:
+        raise InvalidMessage
     try:
         message = json.loads(bytes(_read(pipe, bytearray(length), timeout_s)))
     except ValueError:
-        raise Garbled from None
+        raise InvalidMessage from None
     if not isinstance(message, dict):
-        raise Garbled
+        raise InvalidMessage
     if "shape" not in message:
         return message, None
     frame = np.empty(message["shape"], np.uint8)
     _read(pipe, frame.data.cast("B"), timeout_s)
     if zlib.crc32(frame.data) != message["crc32"]:
-        raise Garbled
+        raise InvalidMessage
     return message, frame
 
 
 def _read(pipe: IO[bytes], into: bytearray | memoryview, timeout_s: float | None) -> bytearray | memoryview:
     rest = memoryview(into)
-    waiting = select.poll()  # unlike select(), for any number of open files
-    waiting.register(pipe, select.POLLIN)
+    poll = select.poll()  # unlike select(), it works for any number of open files
+    poll.register(pipe, select.POLLIN)
     while len(rest):
-        if timeout_s is not None and not waiting.poll(timeout_s * 1000):
-            raise Silence
+        if timeout_s is not None and not poll.poll(timeout_s * 1000):
+            raise ReceiveTimeout
         try:
             got = os.readv(pipe.fileno(), [rest])
         except OSError as error:
-            raise Hangup from error
+            raise ConnectionClosed from error
         if not got:
-            raise Hangup
+            raise ConnectionClosed
         rest = rest[got:]
     return into
 
 
-def plan_from(fields: dict[str, Any]) -> FramePlan:
-    """A plan as JSON gives it back; other fields of the message are left alone."""
+def plan_from_json(fields: dict[str, Any]) -> FramePlan:
+    """A frame plan from the fields of `asdict(plan)`; other fields are ignored."""
     return FramePlan(
         indices=tuple(fields["indices"]),
         times_s=tuple(fields["times_s"]),
@@ -113,3 +116,12 @@ def plan_from(fields: dict[str, Any]) -> FramePlan:
         frame_count=fields["frame_count"],
         rule=fields["rule"],
     )
+
+
+def request_to_json(request: FrameRequest) -> dict[str, Any]:
+    return {**asdict(request), "resize": resize_to_json(request.resize)}
+
+
+def request_from_json(fields: dict[str, Any]) -> FrameRequest:
+    """The inverse of `request_to_json`."""
+    return FrameRequest(**{**fields, "resize": resize_from_json(fields["resize"])})

@@ -1,7 +1,8 @@
-"""A decoding process: `python -m evalkit.video.worker`, started by the reader and fed over its standard input.
+"""A decoding process: `python -m evalkit.video.process_main`, started by the reader, which sends it jobs over its
+standard input.
 
-It imports av, numpy and Pillow alone, so it starts in a moment, and a decoder that crashes takes nothing else along.
-When its parent is gone, however that happened, it ends.
+It imports av, numpy and Pillow only, so it starts fast, and a decoder that crashes ends only this process. It ends when
+its parent has ended, however that happened.
 """
 
 from __future__ import annotations
@@ -28,21 +29,22 @@ from evalkit.types import Composite, FramePlan, FrameRequest
 
 from .composite import CompositeVideo
 from .decord import DecordDecoder
+from .identity import file_state
 from .index import Progress
-from .info import Decoder
+from .info import Decoder, changed_while_read
+from .messages import Sender, request_from_json
 from .pictures import PictureFolder
 from .pyav import PyAVDecoder
-from .sampling import RESAMPLING, sample
-from .wire import Sender
+from .sampling import RESAMPLING, sample, trust
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the reader's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the reader handles Ctrl-C
     sender = Sender(os.fdopen(os.dup(1), "wb", buffering=0))
-    os.dup2(2, 1)  # whatever a decoder prints must not get between the messages
+    os.dup2(2, 1)  # what a decoder prints must not get between the messages
     av.logging.set_level(None)
     jobs: SimpleQueue[dict[str, Any]] = SimpleQueue()
-    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+    threading.Thread(target=_read_jobs, args=(jobs,), daemon=True).start()
     try:
         while True:
             serve(jobs.get(), sender)
@@ -50,10 +52,10 @@ def main() -> None:
         os._exit(0)
 
 
-def _listen(jobs: SimpleQueue[dict[str, Any]]) -> None:
+def _read_jobs(jobs: SimpleQueue[dict[str, Any]]) -> None:
     for line in sys.stdin.buffer:
         jobs.put(json.loads(line))
-    os._exit(0)  # even in the middle of a decoder that hangs
+    os._exit(0)  # the reader is gone; end even while a decoder hangs
 
 
 def serve(job: dict[str, Any], sender: Sender) -> None:
@@ -64,7 +66,7 @@ def serve(job: dict[str, Any], sender: Sender) -> None:
         sender.send({"type": "error", "final": True, "kind": getattr(error, "kind", "failed"), "message": str(error)})
     except BrokenPipeError:
         raise
-    except Exception as error:  # what a decoder may raise is not known; the reader marks it and tries the other one
+    except Exception as error:  # decoders may raise anything; the reader notes it and makes another attempt
         text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         sender.send({"type": "error", "final": False, "kind": "damaged", "message": text})
 
@@ -72,26 +74,33 @@ def serve(job: dict[str, Any], sender: Sender) -> None:
 def _decode(job: dict[str, Any], sender: Sender) -> None:
     started = time.perf_counter()
     path = Path(job["path"])
-    request = FrameRequest(**{**job["request"], "size": tuple(job["request"]["size"] or ()) or None})
-    backend: Decoder = _opened(path, job, sender.alive)
+    trust(job["plugins"])
+    request = request_from_json(job["request"])
+    before = file_state(path)
+    decoder: Decoder = _open(path, job, sender.alive)
     if job["composite"]:
-        composite = CompositeVideo(path, backend, _composite(job["composite"]), request)
-        backend, plan = composite, composite.plan
+        composite = CompositeVideo(path, decoder, _composite(job["composite"]), request)
+        decoder, plan = composite, composite.plan
     else:
-        plan = plan_for(path, backend, request, job["start_s"], job["end_s"])
-    sender.send(
-        {
-            "type": "plan",
-            "decoder": backend.name,
-            **asdict(plan),
-            "seconds": time.perf_counter() - started,
-        },
-    )
+        plan = plan_for(path, decoder, request, job["start_s"], job["end_s"])
+    fields = {"type": "plan", "decoder": decoder.name, **asdict(plan)}
+    sender.send({**fields, "seconds": time.perf_counter() - started})
+    _send_frames(path, decoder, plan, request, sender)
+    decoder.close()
+    if file_state(path) != before:
+        raise changed_while_read(path)
+    sender.send({"type": "end", "remarks": decoder.remarks})
+
+
+def _send_frames(path: Path, decoder: Decoder, plan: FramePlan, request: FrameRequest, sender: Sender) -> None:
+    """Decode each planned frame once, resize it, and send it as often as it is planned."""
     started = time.perf_counter()
+    info, resize = decoder.info, request.resize
+    size = None if resize is None else resize.size_for(info.height, info.width, len(plan))
     shape: tuple[int, ...] | None = None
     times = Counter(plan.indices)
-    for index, frame in zip(times, ahead(backend.frames(list(times))), strict=True):
-        frame = resized(frame, request)
+    for index, frame in zip(times, decode_ahead(decoder.frames(list(times))), strict=True):
+        frame = resized(frame, size, request.resample)
         if shape not in (None, frame.shape):
             raise VideoError(
                 f"{path} changes its picture size at frame {index}; ask for frames of one size.", kind="damaged"
@@ -102,12 +111,10 @@ def _decode(job: dict[str, Any], sender: Sender) -> None:
             sender.send({"type": "frame", "seconds": seconds}, frame)
             seconds = 0.0
         started = time.perf_counter()
-    backend.close()
-    sender.send({"type": "end"})
 
 
-def ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same frames, taken in a thread of their own: one is decoded while the one before is resized and sent."""
+def decode_ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same frames, decoded in another thread: one is decoded while the one before is resized and sent."""
     ready: Queue[np.ndarray | BaseException | None] = Queue(maxsize=2)
     unwanted = threading.Event()
 
@@ -133,12 +140,12 @@ def ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
             ready.get_nowait()
 
 
-def _opened(path: Path, job: dict[str, Any], alive: Progress) -> Decoder:
+def _open(path: Path, job: dict[str, Any], alive: Progress) -> Decoder:
     if path.is_dir():
         return PictureFolder(path, job["fps"])
     if job["backend"] == "pyav":
         return PyAVDecoder(path, job["threads"], alive)
-    return DecordDecoder(path, job["threads"], alive, job["standing_in"])
+    return DecordDecoder(path, job["threads"], alive, job["stand_in"])
 
 
 def _composite(fields: dict[str, Any]) -> Composite:
@@ -155,12 +162,11 @@ def plan_for(
         raise VideoError(f"{path} {error}.", error.kind) from None
 
 
-def resized(frame: np.ndarray, request: FrameRequest) -> np.ndarray:
-    """uint8 `[height, width, 3]` at the wanted size, by Pillow, as the models' own preprocessing does it."""
-    if request.size is None or frame.shape[:2] == tuple(request.size):
+def resized(frame: np.ndarray, size: tuple[int, int] | None, resample: str) -> np.ndarray:
+    """uint8 `[height, width, 3]` at `size` (height, width), by Pillow, as the models' own preprocessing does it."""
+    if size is None or frame.shape[:2] == size:
         return frame
-    height, width = request.size
-    return np.asarray(Image.fromarray(frame).resize((width, height), RESAMPLING[request.resample]))
+    return np.asarray(Image.fromarray(frame).resize(size[::-1], RESAMPLING[resample]))
 
 
 if __name__ == "__main__":
