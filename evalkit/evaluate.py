@@ -112,7 +112,7 @@ class Loop:
                 self.outage.end()
                 record = _labelled(self.task, item, question, self.labels, started)
                 _fill_reply(record, prompt, reply, prefill)
-                record.remarks = [*getattr(frames, "remarks", ()), *record.remarks]
+                record.remarks = [*frames.remarks, *record.remarks]
                 record.host_memory_bytes = host.bytes() if host else None
                 yield record
         finally:

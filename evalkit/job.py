@@ -157,7 +157,7 @@ def _events(plan: Plan, folder: RunFolder, pending: Sequence[VideoQuestions]) ->
     """Builds no model where there is nothing left to ask."""
     if pending:
         labels = Labels(folder.key, plan.model_id)
-        setup = WorkerSetup(plan.task, plan.model, plan.config.video, plan.decoding, labels)
+        setup = WorkerSetup(plan.task, plan.model, plan.config.video, plan.decoding, labels, tuple(plan.config.plugins))
         yield from plan.executor.run(setup, pending)
 
 

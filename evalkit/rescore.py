@@ -51,6 +51,8 @@ def stored_replies(arguments: Arguments) -> tuple[StoredReplies, Path]:
     if not records:
         raise RunError(f"{path} has no answers yet.")
     stored = read_run(path)
+    if not stored.manifest:
+        raise RunError(f"{path} has no manifest.json: it is no finished run.")
     config = _config(path, arguments)
     task, source, tracker = (instantiate(config[group], group, plugins) for group in ("task", "source", "tracker"))
     data = source.open(task)

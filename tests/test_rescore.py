@@ -63,7 +63,7 @@ def test_the_replies_stay_and_the_grades_are_the_other_protocols(toy):
     old, new = read_records(toy), read_records(strict)
     assert [r.reply for r in new] == [r.reply for r in old]
     assert {r.protocol for r in new} == {"strict"}
-    kept = ("video", "gold", "prompt", "prompt_sha256", "frames", "sampling", "seconds", "started")
+    kept = ("video", "gold", "prompt", "prompt_sha256", "prefill", "seconds", "started")
     assert all(getattr(a, name) == getattr(b, name) for a, b in zip(old, new, strict=True) for name in kept)
     assert {r.reply: r.extracted for r in new}["B) because A is not"] == "B"
     assert [r.score for r in new] != [r.score for r in old]
@@ -126,7 +126,7 @@ def test_other_data_under_the_same_ids_is_noticed(toy, tmp_path):
     with pytest.raises(DataError, match=r'the right answer to question "v1-2" was .* and is .* in the data now'):
         again(toy, "task.protocol=strict")
     jsonl(table, rows[:4])
-    with pytest.raises(DataError, match='has no question "v1-1": was the data exchanged'):
+    with pytest.raises(DataError, match='has no question "v1-1": was the data replaced'):
         again(toy, "task.protocol=strict")
 
 
@@ -155,7 +155,7 @@ def test_source_and_tracker_can_be_chosen_by_name(toy, tmp_path):
 
 def test_a_run_cannot_list_plugins_by_itself(toy):
     assert "plugins:\n- tests" in (toy / "config.yaml").read_text()
-    with pytest.raises(ConfigError, match=r"tests\.toy\.Toy.* is outside evalkit.*plugins=\[tests\]"):
+    with pytest.raises(ConfigError, match=r"tests\.toy\.Toy.* is outside evalkit.*plugins=tests"):
         rescore(Arguments([str(toy)], ["task.protocol=strict"], [CONFIGS]))
 
 
@@ -167,7 +167,7 @@ def test_folders_that_are_no_runs(toy, tmp_path):
         with pytest.raises(RunError, match=missing.replace(".", r"\.")):
             rescore(Arguments([str(copy)], ["plugins=[tests]"], [CONFIGS]))
     (copy / "manifest.json").write_text("{")
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(RunError, match=r"manifest\.json is damaged"):
         rescore(Arguments([str(copy)], ["plugins=[tests]"], [CONFIGS]))
     (toy / "records.jsonl").write_text("")
     with pytest.raises(RunError, match="has no answers yet"):

@@ -36,6 +36,7 @@ class WorkerSetup:
     video: VideoSettings
     decoding: Decoding
     labels: Labels
+    plugins: tuple[str, ...] = ()  # packages beside evalkit that a sampling rule may come from
 
 
 class ModelWorker:
@@ -43,7 +44,7 @@ class ModelWorker:
 
     def __init__(self, setup: WorkerSetup) -> None:
         self.model: VideoModel = setup.model.build()
-        self.reader = FrameReader(setup.video, in_flight=self.model.videos_in_flight)
+        self.reader = FrameReader(setup.video, in_flight=self.model.videos_in_flight, plugins=setup.plugins)
         request = setup.model.frames_wanted()
         self.loop = Loop(setup.task, self.model, self.reader, request, setup.decoding, setup.labels)
 

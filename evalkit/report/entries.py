@@ -278,7 +278,7 @@ def _is_whole(summary: Mapping[str, Any]) -> bool:
     """Whether a summary has all that the pages read of it, each of its kind."""
     try:
         scores = Scores.from_dict(summary["scores"])
-        numbers = [scores.n, scores.n_expected, scores.n_failed, scores.n_invalid, scores.coverage]
+        numbers: list[float | None] = [scores.n, scores.n_expected, scores.n_failed, scores.n_invalid, scores.coverage]
         for row in (scores.headline, *scores.rows):
             numbers += [value for value in (row.value, row.low, row.high, row.answered) if value is not None]
         numbers += [value for value in summary["efficiency"].values() if value is not None]
@@ -289,7 +289,7 @@ def _is_whole(summary: Mapping[str, Any]) -> bool:
         return (
             all(isinstance(text, str) for text in [*texts, *summary["remarks"]])
             and isinstance(summary["remarks"], list)
-            and all(math.isfinite(number) for number in numbers)
+            and all(number is None or math.isfinite(number) for number in numbers)
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return False
