@@ -88,11 +88,13 @@ class SummaryPrefill:
         self._take(embeds, TEXT, every, every[:0], replace(self.store.layout, prefix=len(embeds)))
 
     @torch.inference_mode()
-    def window(self, visual: Tensor) -> None:
-        """The visual tokens of one window `[n, hidden]`. Tokens that do not fill a last group of `ratio` join the first
-        group of the next window; behind the last window they are lost, as in the authors' code."""
-        ends = torch.arange(self.ratio - self.carried, len(visual) + 1, self.ratio)
-        self.carried = (self.carried + len(visual)) % self.ratio
+    def window(self, visual: Tensor, ratio: int | None = None) -> None:
+        """The visual tokens of one window `[n, hidden]`, with a `ratio` of its own where one is given. Tokens that do
+        not fill a last group of `ratio` join the first group of the next window; behind the last window they are lost,
+        as in the authors' code."""
+        ratio = ratio or self.ratio
+        ends = torch.arange(ratio - self.carried, len(visual) + 1, ratio)
+        self.carried = (self.carried + len(visual)) % ratio
         summary = (ends + torch.arange(len(ends))).to(visual.device)  # rows among visual and summary tokens
         rows = self.decoder.beacon_embed_tokens.weight.expand(len(visual) + len(ends), -1).clone()
         is_visual = torch.ones(len(rows), dtype=torch.bool, device=visual.device)

@@ -31,6 +31,7 @@ KINDS = (
     "llm_streaming",
     "llm_bilevel",
     "video_xl",
+    "video_x2l",
     "frame_sampling",
     "prompts",
     "image_preprocessing",

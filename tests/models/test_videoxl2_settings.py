@@ -167,7 +167,7 @@ def test_what_cannot_work_is_said_at_once(values: dict[str, Any], words: str) ->
 
 def test_flash_attention_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'evalkit\[flash\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'evalkit-video\[flash\]'"):
         VideoXL2(attention="flash_attention_2")
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: object())
     assert VideoXL2(attention="flash_attention_2").attention == "flash_attention_2"
