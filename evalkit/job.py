@@ -59,9 +59,14 @@ class Plan:
         """What can change an answer; its hash is the run's key."""
         return identity_of(self.task, self.source, {
             "model": {"id": self.model_id, "class": type(self.model).__name__, **identity(self.model)},
-            "decoding": identity(self.decoding),
+            "decoding": {**identity(self.decoding), **self._generation_defaults()},
             "video": identity(self.config.video),
         })  # fmt: skip
+
+    def _generation_defaults(self) -> dict[str, Any]:
+        """Of what neither the protocol nor the user sets."""
+        defaults = self.model.generation_defaults(fetch=not self.config.dry_run)
+        return {name: value for name, value in defaults.items() if getattr(self.decoding, name) is None}
 
 
 def identity_of(task: Task, source: Source, rest: dict[str, Any]) -> dict[str, Any]:
@@ -105,6 +110,8 @@ def run(plan: Plan) -> int:
             items = limited(everything, plan.config.limit, folder.answered())
             limit = None if items == everything else plan.config.limit  # one that leaves nothing out is none
             pending = folder.pending(items)
+            if pending:
+                plan.model.prepare()
             info = _info(plan, folder, data, items, pending, limit)
             _write_manifest(folder, plan, data, info)
             trackers = plan.tracker.build(Path(plan.config.results))

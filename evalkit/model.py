@@ -76,6 +76,15 @@ class ModelSettings(ABC):
         checkpoint = str(getattr(self, "checkpoint", "") or "")
         return self.name or checkpoint.rstrip("/").rpartition("/")[2] or type(self).__name__
 
+    def generation_defaults(self, fetch: bool) -> dict[str, Any]:
+        """Values of `Decoding` that the checkpoint itself sets where protocol and user leave them open (None). They are
+        part of the run's key. `fetch`: a file that says so may be downloaded, but not the weights."""
+        return {}
+
+    def prepare(self) -> None:  # noqa: B027 - a model without weights has nothing to fetch
+        """Called before a run begins or goes on: fetch the weights, so that `provenance` is the same on every start.
+        Raises CheckpointError."""
+
     def provenance(self) -> dict[str, Any]:
         """What identifies the weights: hub id and revision, or folder and hash. Goes into the manifest."""
         return {}

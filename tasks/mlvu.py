@@ -258,10 +258,13 @@ def _from_official(row: Row, files: VideoFiles, stem: str, last: bool) -> VideoQ
     duration_s = row.seconds("duration")
     if duration_s is not None:
         question = replace(question, groups={**question.groups, "length": (_length(duration_s),)})
-    folders = ("video/", f"video/{stem}/") if stem.startswith("test") else (f"video/{stem}/", "video/")
-    path = files.find(*(f"{base}{folder}{name}" for base in _BASES for folder in (*folders, "video/video/")), name)
-    video_id = name if stem.startswith("test") else f"{stem}/{name}"
-    return VideoQuestions(Video(video_id, path, duration_s=duration_s), (question,), cluster=name)
+    if stem.startswith("test"):
+        folders = ("video/", f"video/{stem}/", "video/video/")
+        path = files.find(*(f"{base}{folder}{name}" for base in _BASES for folder in folders), name)
+        return VideoQuestions(Video(name, path, duration_s=duration_s), (question,), cluster=name)
+    # Videos of two tasks may have one name, so those of dev are not searched by name.
+    path = files.at(*(f"{base}{folder}{name}" for base in _BASES for folder in (f"video/{stem}/", "video/")))
+    return VideoQuestions(Video(f"{stem}/{name}", path, duration_s=duration_s), (question,), cluster=name)
 
 
 def _choice(row: Row, id: str, last: bool) -> Question:

@@ -14,7 +14,7 @@ from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
 from evalkit.errors import CheckpointError
 
-from .generation_config import read_generation_config
+from .generation_config import GENERATION_CONFIG, GenerationConfig, read_generation_config
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -65,6 +65,21 @@ def cached(checkpoint: str, revision: str | None = None) -> Path | None:
         return folder
     config = huggingface_hub.try_to_load_from_cache(checkpoint, "config.json", revision=revision)
     return Path(config).parent if isinstance(config, str) else None
+
+
+def generation_config(checkpoint: str, revision: str | None, fetch: bool) -> GenerationConfig:
+    """The checkpoint's own settings of token generation; with `fetch`, that one file is downloaded if it is not here.
+    The defaults where there is none, or none can be had. Raises CheckpointError for a damaged file."""
+    folder = cached(checkpoint, revision)
+    if folder is None or (folder.parent.name == "snapshots" and not (folder / GENERATION_CONFIG).is_file()):
+        if not fetch:
+            return read_generation_config(folder) if folder else GenerationConfig()
+        try:
+            file = huggingface_hub.hf_hub_download(checkpoint, GENERATION_CONFIG, revision=revision)
+        except (httpx.HTTPError, EntryNotFoundError, HFValidationError, OSError):
+            return GenerationConfig()  # the repository has none; or it cannot be reached, which `resolve` reports
+        folder = Path(file).parent
+    return read_generation_config(folder)
 
 
 def provenance(checkpoint: str, revision: str | None = None) -> dict[str, Any]:

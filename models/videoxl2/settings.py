@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -299,6 +299,14 @@ class VideoXL2(ModelSettings):
 
         return estimator(self, cached(self.checkpoint, self.revision))
 
+    def generation_defaults(self, fetch: bool) -> dict[str, Any]:
+        from ..shared.checkpoint_folder import generation_config
+
+        return asdict(generation_config(self.checkpoint, self.revision, fetch))
+
+    def prepare(self) -> None:
+        self.folder()
+
     def provenance(self) -> dict[str, Any]:
         from ..shared.checkpoint_folder import provenance
 
@@ -331,6 +339,9 @@ class VideoXL2Mini(VideoXL2):
 
         made = miniature()
         return estimator(self, made if made.is_dir() else self.folder())
+
+    def generation_defaults(self, fetch: bool) -> dict[str, Any]:
+        return {}
 
     def provenance(self) -> dict[str, Any]:
         from ..shared.checkpoint_folder import provenance
