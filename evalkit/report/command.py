@@ -76,6 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise RunError(
             f"{error.filename or out} cannot be written ({error.strerror}). Name another folder with --out."
         ) from None
+    for entry in found.entries:
+        if problems := entry.digest.problems:
+            more = f" (and {len(problems) - 1} more damaged lines)" if len(problems) > 1 else ""
+            print(f"warning: left out: {problems[0]}{more}", file=sys.stderr)
     for reason in found.left_out:
         print(f"warning: left out: {reason}", file=sys.stderr)
     for reason in missing:

@@ -55,13 +55,13 @@ def read_lines(path: Path, problem: Problem | None = None) -> tuple[list[Record]
         try:
             if not line.endswith(b"\n"):
                 raise ValueError("it has no line break")
-            values = _object(line)
+            values = read_object(line)
             if values.keys() & _FORMAT_1:
                 values, prefill = _from_format_1(values)
                 if prefill is not None:
                     prefills.setdefault(prefill.id, prefill)
             records.append(_checked(Record, values))
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             if last:
                 break
             _report(path, number, "a record", error, problem)
@@ -77,8 +77,8 @@ def read_prefills(path: Path, problem: Problem | None = None) -> tuple[list[Pref
         try:
             if not line.endswith(b"\n"):
                 raise ValueError("it has no line break")
-            prefills.append(_checked(Prefill, _object(line)))
-        except (ValueError, TypeError, RecursionError) as error:
+            prefills.append(_checked(Prefill, read_object(line)))
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             if last:
                 break
             _report(path, number, "a prefill", error, problem)
@@ -105,7 +105,9 @@ def _report(path: Path, number: int, what: str, error: BaseException, problem: P
     problem(text)
 
 
-def _object(line: bytes) -> dict[str, Any]:
+def read_object(line: bytes) -> dict[str, Any]:
+    """A JSON object without NaN, infinite numbers by name, and halves of surrogate pairs. Raises ValueError for
+    anything else, RecursionError for deep nesting."""
     values = json.loads(line, parse_constant=_no_constant)
     if not isinstance(values, dict):
         raise ValueError(f"it is a {type(values).__name__}, not an object")
@@ -180,11 +182,15 @@ _STATUS = ("ok", "failed", "ungraded")
 
 def _checked(cls: type[L], values: Mapping[str, Any]) -> L:
     """Raises ValueError or TypeError for a line of another shape. Unknown fields are left out: a newer evalkit's."""
-    known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+    known = {f.name: values[f.name] for f in fields(cls) if values.get(f.name) is not None}
     for name, value in known.items():
         is_kind, kind = _KINDS.get(name, (None, ""))
-        if value is not None and is_kind is not None and not is_kind(value):
+        if is_kind is not None and not is_kind(value):
             raise ValueError(f"{name} is {value!r:.60}, not {kind}")
+    if cls is Record:
+        known.setdefault("gold", None)  # hidden
+    if missing := [f.name for f in fields(cls) if f.default is f.default_factory is MISSING and f.name not in known]:
+        raise ValueError(f"missing: {', '.join(missing)}")
     made = cls(**known)
     if isinstance(made, Record) and made.status not in _STATUS:
         raise ValueError(f"status is {made.status!r:.60}, not one of {', '.join(_STATUS)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import RunError
+from evalkit.text import first_line
 from evalkit.types import Prefill, Record
 
-from .lines import read_lines, read_prefills
+from .lines import read_lines, read_object, read_prefills
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,14 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        return read_object(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} is damaged ({error}). Repeat the run's command, which writes it again.") from None
-    if not isinstance(content, dict):
-        raise RunError(f"{path} is damaged (it is no JSON object). Repeat the run's command, which writes it again.")
-    return content
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> RunError:
+    reason = "it is nested too deeply" if isinstance(error, RecursionError) else first_line(error)
+    return RunError(f"{path} is damaged ({reason}). Repeat the run's command, which writes it again.")
 
 
 def _summary(path: Path) -> dict[str, Any] | None:
@@ -131,5 +133,5 @@ def _yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RunError(f"{path} is damaged ({error}). Repeat the run's command, which writes it again.") from None
+        raise _damaged(path, error) from None
     return content if isinstance(content, dict) else {}
