@@ -18,7 +18,7 @@ from evalkit.scoring.summary import Metric
 from .board import Board, Cell, Column
 from .entries import Collection
 from .plots import ColumnFigures, column_figures
-from .published import NONE, Beside, PublishedRow, beside
+from .published import NONE, PublishedRow, PublishedScores, published_for
 from .render import page, template
 from .scales import Scale, linear
 
@@ -45,8 +45,8 @@ COSTS: tuple[tuple[str, str, str], ...] = (
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the pages go, and how a page there links to a run's folder and to its questions."""
+class Links:
+    """Links from a page in the folder `out` to the files of a run and to its questions."""
 
     out: Path
 
@@ -65,7 +65,7 @@ def write(collection: Collection, board: Board, out: Path, results: Path, publis
         for figure in drawn.all():
             write_atomically(out / "figures" / f"{figure.name}.svg", figure.svg(standalone=True) + "\n")
     metrics = {column: _metrics(board.of(column)) for column in board.columns}
-    stated = beside(board, metrics) if published else dict.fromkeys(board.columns, NONE)
+    stated = published_for(board, metrics) if published else dict.fromkeys(board.columns, NONE)
     values = _values(collection, board, stated, figures, out, results)
     html = page("leaderboard.html.jinja", ("page.css", "figures.css"), "leaderboard.js", **values)
     files = [out / "leaderboard.html", out / "leaderboard.md", out / "leaderboard.csv"]
@@ -78,7 +78,7 @@ def write(collection: Collection, board: Board, out: Path, results: Path, publis
 def _values(
     collection: Collection,
     board: Board,
-    published: dict[Column, Beside],
+    published: dict[Column, PublishedScores],
     figures: dict[Column, ColumnFigures],
     out: Path,
     results: Path,
@@ -87,7 +87,7 @@ def _values(
     return {
         "board": board,
         "figures": figures,
-        "place": Place(out),
+        "links": Links(out),
         "costs": costs,
         "published": published,
         "left_out": collection.left_out,
@@ -118,7 +118,7 @@ def _metric(cell: Cell, name: str) -> Metric | None:
     return next((row for row in cell.entry.scores.rows if row.metric == name and not row.group), None)
 
 
-def table(board: Board, published: Mapping[Column, Beside]) -> str:
+def table(board: Board, published: Mapping[Column, PublishedScores]) -> str:
     """leaderboard.csv: one row a run, in the order of the board, then one for each published number."""
     rows = [_csv_row(cell) for column in board.columns for cell in board.of(column)]
     rows += [
@@ -145,7 +145,7 @@ def _csv_row(cell: Cell) -> dict[str, Any]:
     return {**names, **score, **{key: entry.efficiency.get(key) for key, _, _ in COSTS}}
 
 
-def _all(published: Beside) -> list[PublishedRow]:
+def _all(published: PublishedScores) -> list[PublishedRow]:
     return [*published.same, *published.other]
 
 

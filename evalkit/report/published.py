@@ -1,4 +1,4 @@
-"""Published scores beside a column's own: apart, with protocol and source, and never ranked."""
+"""Published scores of a column's benchmark: shown apart from its runs, with protocol and source, and not ranked."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ class PublishedRow:
 
 
 @dataclass(frozen=True)
-class Beside:
+class PublishedScores:
     """The published rows of a column: comparable ones, and those of another protocol or of none stated."""
 
     same: list[PublishedRow]
     other: list[PublishedRow]
 
 
-NONE = Beside([], [])
+NONE = PublishedScores([], [])
 
 
-def beside(board: Board, metrics: Mapping[Column, Sequence[str]]) -> dict[Column, Beside]:
+def published_for(board: Board, metrics: Mapping[Column, Sequence[str]]) -> dict[Column, PublishedScores]:
     """For each column the published rows of its benchmark and split, best first; `metrics` are the ones it shows. A
     miniature has none."""
-    return {column: NONE if column.miniature else _beside(column, metrics[column]) for column in board.columns}
+    return {column: NONE if column.miniature else _published(column, metrics[column]) for column in board.columns}
 
 
-def _beside(column: Column, metrics: Sequence[str]) -> Beside:
+def _published(column: Column, metrics: Sequence[str]) -> PublishedScores:
     found: dict[tuple[object, ...], dict[str, Published]] = {}
     for row in published_scores(column.task, column.split):
         if not row.group and (metric := _shown_as(row, metrics)):
@@ -62,7 +62,7 @@ def _beside(column: Column, metrics: Sequence[str]) -> Beside:
         for first in [next(iter(stated.values()))]
     ]
     rows.sort(key=lambda row: [-row.values.get(metric, -1.0) for metric in metrics])
-    return Beside([row for row in rows if row.same], [row for row in rows if not row.same])
+    return PublishedScores([row for row in rows if row.same], [row for row in rows if not row.same])
 
 
 def _shown_as(row: Published, metrics: Sequence[str]) -> str | None:

@@ -25,7 +25,7 @@ from evalkit.types import Prefill, Record
 from .board import Board, Cell
 from .questions import MARKS, SIGNS, OtherRun, gist, mark, shown
 from .render import page
-from .thumbnails import Strips, videos
+from .thumbnails import Thumbnails, videos
 from .timeline import stretches, timeline
 
 MOST_OTHERS = 10
@@ -49,7 +49,7 @@ class Answers:
 
 def write(board: Board, out: Path, thumbnails: int, budget_s: float) -> list[str]:
     """Write the pages of all runs below `out`; returns what could not be shown, in words."""
-    strips = Strips(out / "samples" / "thumbnails", thumbnails, budget_s)
+    strips = Thumbnails(out / "samples" / "thumbnails", thumbnails, budget_s)
     failed: list[str] = []
     benchmarks: dict[tuple[object, ...], list[Cell]] = {}
     for cell in chain.from_iterable(map(board.of, board.columns)):
@@ -77,7 +77,7 @@ def write(board: Board, out: Path, thumbnails: int, budget_s: float) -> list[str
 class RunPages:
     """The pages of one run."""
 
-    def __init__(self, answers: Answers, others: Sequence[Answers], out: Path, strips: Strips) -> None:
+    def __init__(self, answers: Answers, others: Sequence[Answers], out: Path, strips: Thumbnails) -> None:
         self.answers, self.others, self.strips = answers, others, strips
         self.cell = answers.cell
         self.folder = out / "samples" / self.cell.entry.name

@@ -1,4 +1,4 @@
-"""Strips of the frames a model saw, read again from the videos where those are still there."""
+"""Thumbnails of the frames a model saw, read again from the videos where those are still there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SEAM = (128, 128, 128)
 
 
 @dataclass
-class Strips:
+class Thumbnails:
     """Makes strips below `folder`, each once for all runs that saw the same frames. `number` thumbnails a strip; 0:
     none. Hours of video take long to read: after `budget_s` seconds no more strips are made, `left` says of how many
     videos. `failures`: why a video has none, in its own words."""

@@ -1,61 +1,64 @@
-"""Weights & Biases: offline unless asked, a stable id so that a resumed run continues, and never a reason to fail."""
+"""Weights & Biases. A run is always logged to files in its folder; `online` uploads them when the run has ended, so
+that a server that is slow or gone costs neither an answer nor time while questions are asked.
+
+The id is the run's key: a run that is continued goes on under the same id.
+"""
 
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from evalkit.errors import RunError
+from evalkit.text import first_line
 from evalkit.trackers.base import RunInfo, RunResult, Tracker
 from evalkit.types import Record
 
-_INIT_S, _FINISH_S = 15.0, 300.0
+_UPLOAD_S = 30.0
+"""How long the end of a run waits for an upload."""
+_SERVICE = ("WANDB_SERVICE", "WANDB__SERVICE", "_WANDB_SERVICE")
+"""Variables by which a child would use this process's connection, with its settings."""
 _TABLE_COLUMNS = ("video", "question", "prompt", "reply", "extracted", "gold", "score", "status", "error")
 
 
 class Wandb(Tracker):
-    """mode: offline (sync later with `wandb sync`) | online."""
+    """mode: offline (upload later with `wandb sync`) | online (upload at the end)."""
 
     def __init__(self, mode: str = "offline", project: str = "evalkit", entity: str | None = None) -> None:
         self.mode, self.project, self.entity = mode, project, entity
         self.run: Any = None
+        self.finished = False
 
     def start(self, info: RunInfo) -> None:
-        import wandb
-
         self.info = info
+        self.folder = info.path / "wandb"
         self.count, self.score_sum = 0, 0.0
-        try:
-            self.run = self._init(info, self.mode)
-        except wandb.errors.Error as error:
-            if self.mode == "offline":
-                raise
-            reason = str(error).strip().splitlines()[0]
-            place = info.path / "wandb"
-            print(f"wandb is not to be had online ({reason}): logging to {place}, see `wandb sync`.", file=sys.stderr)
-            self.run = self._init(info, "offline")
-        self.run.define_metric("questions")
-        self.run.define_metric("*", step_metric="questions")
-        for record in info.records:
-            self._count(record)
-
-    def _init(self, info: RunInfo, mode: str) -> Any:
-        import wandb
-
-        return wandb.init(
+        with _temporary_files_below(self.folder):
+            import wandb
+        self.run = wandb.init(
             project=self.project,
             entity=self.entity,
             id=info.path.name,
             name="/".join(info.path.parts[-3:]),
             group=info.group,
             job_type=info.task.name,
-            config=info.config,
+            config={**info.config, "axes": {axis["key"]: axis["value"] for axis in info.axes}},
             dir=str(info.path),
-            mode=mode,  # type: ignore[arg-type]
-            resume="allow" if mode == "online" else None,
-            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, **_patience()),
+            mode="offline",
+            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
         )
+        self.run.define_metric("questions")
+        self.run.define_metric("*", step_metric="questions")
+        for record in info.records:
+            self._count(record)
 
     def record(self, record: Record) -> None:
         self._count(record)
@@ -88,10 +91,15 @@ class Wandb(Tracker):
             table.add_data(*(_cell(getattr(record, column)) for column in _TABLE_COLUMNS))
         self.run.log({"samples": table})
         self._log_files(self.info.path)
+        self.finished = True
 
     def close(self) -> None:
-        if self.run is not None:
-            self.run.finish()
+        if self.run is None:
+            return
+        self.run.finish()
+        self.run = None
+        if self.mode == "online" and self.finished:
+            _upload(sorted(self.folder.glob("offline-run-*")))
 
     def _log_files(self, path: Path) -> None:
         import wandb
@@ -103,15 +111,48 @@ class Wandb(Tracker):
         self.run.log_artifact(artifact)
 
 
-def _patience() -> dict[str, Any]:
-    """A server that went away must hold up neither the begin of a run nor its end. Older releases of wandb have no
-    limit for the end."""
-    import wandb
+_TEMPORARY = "temporary"
 
-    limits: dict[str, Any] = {"init_timeout": float(os.environ.get("WANDB_INIT_TIMEOUT", _INIT_S))}
-    if "finish_timeout" in wandb.Settings.model_fields:
-        limits |= {"finish_timeout": _FINISH_S, "finish_timeout_raises": True}
-    return limits
+
+@contextmanager
+def _temporary_files_below(folder: Path) -> Iterator[None]:
+    """wandb makes temporary folders when it is imported and removes them when the process ends. Those of a killed
+    process lie in the run's folder, where the next start removes them."""
+    if "wandb" in sys.modules:  # its folders are in use
+        yield
+        return
+    place = folder / _TEMPORARY
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    before, tempfile.tempdir = tempfile.tempdir, str(place)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+def _upload(folders: list[Path]) -> None:
+    """Upload what is not uploaded yet. Raises RunError, with the command that does it later, where the server does not
+    take it in time."""
+    left = [folder for folder in folders if not list(folder.glob("*.synced"))]
+    command = ["wandb", "sync", *map(str, left)]
+    later = f"`{shlex.join(command)}` uploads it later"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={name: value for name, value in os.environ.items() if name not in _SERVICE},
+            text=True,
+            timeout=_UPLOAD_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise RunError(f"the wandb server did not take the run within {_UPLOAD_S:.0f} s; {later}") from None
+    failed = [line for line in done.stdout.splitlines() if "error" in line.lower()]
+    if done.returncode or failed:
+        reason = first_line(failed[0] if failed else done.stdout or f"exit code {done.returncode}")
+        raise RunError(f"the wandb server did not take the run ({reason}); {later}")
 
 
 def _cell(value: Any) -> str | float | None:

@@ -16,7 +16,7 @@ from evalkit.model import FrameSpan
 from evalkit.report.command import main
 from evalkit.report.questions import gist, mark, shown
 from evalkit.report.samples import script_json
-from evalkit.report.thumbnails import HEIGHT, Strips
+from evalkit.report.thumbnails import HEIGHT, Thumbnails
 from evalkit.report.timeline import WIDTH, picked, stretches, timeline
 from evalkit.sources import Mini
 from evalkit.tasks.lvbench import LVBench
@@ -107,14 +107,14 @@ def test_thumbnails_show_the_frames_the_model_saw(tmp_path: Path) -> None:
     scenes = [Scene(i, i + 1, colour) for i, colour in enumerate(colours)]
     write_video(path, film(scenes, 10, (96, 128)), 10)
     sampling = {"indices": [5, 15, 25, 35, 45, 55], "times_s": [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]}
-    strips = Strips(tmp_path / "strips", 6)
+    strips = Thumbnails(tmp_path / "strips", 6)
     file = strips.of(Video("v", path), sampling)
     assert file is not None
     pixels = np.asarray(Image.open(file))
     assert pixels.shape == (HEIGHT, 6 * 96, 3)
     assert [nearest_colour(pixels[:, 96 * i + 8 : 96 * i + 88]) for i in range(6)] == list(colours)
     before = file.stat().st_mtime_ns
-    assert Strips(tmp_path / "strips", 6).of(Video("v", path), sampling) == file
+    assert Thumbnails(tmp_path / "strips", 6).of(Video("v", path), sampling) == file
     assert file.stat().st_mtime_ns == before, "a strip that is there is made again"
     assert set(colours) <= set(PALETTE)
 
@@ -122,7 +122,7 @@ def test_thumbnails_show_the_frames_the_model_saw(tmp_path: Path) -> None:
 def test_a_damaged_video_costs_its_thumbnails_only(tmp_path: Path) -> None:
     path = tmp_path / "broken.mp4"
     path.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(4000))
-    strips = Strips(tmp_path / "strips", 4)
+    strips = Thumbnails(tmp_path / "strips", 4)
     assert strips.of(Video("v", path), {"indices": [0, 1, 2, 3]}) is None
     assert "broken.mp4" in strips.failures["v"]
     assert strips.of(Video("w", tmp_path / "gone.mp4"), {"indices": [0]}) is None and "w" not in strips.failures
