@@ -27,9 +27,6 @@ from evalkit.trackers.base import RunInfo, RunResult, Trackers
 from evalkit.trackers.csv import Csv
 from evalkit.types import Prefill, Record
 
-draws_chunks = "describe" in vars(VideoXL2)
-"""Whether the settings of Video-XL-2 say how to draw what bi-level decode did."""
-
 LETTERS = "ABCD"
 ONLY_LETTER = "Answer with the option's letter from the given choices directly."
 SUBJECTS = ("the man in the red coat", "the narrator", "the second goalkeeper", "the chef", "the woman by the window")

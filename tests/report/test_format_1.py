@@ -19,8 +19,6 @@ from evalkit.runs import read_run
 from tests.helpers import run_command
 from tests.toy import write_toy
 
-from .made import draws_chunks
-
 STORED = Path(__file__).parent.parent / "data" / "evalkit_0_1"
 DENSE, BILEVEL = (Path("toy/videoxl2_mini") / key for key in ("ef3bdc573c2a", "dc7bc463b26c"))
 
@@ -66,8 +64,7 @@ def test_report_shows_frames_and_chunks(results: Path, capsys: pytest.CaptureFix
     text = "".join(page.read_text(encoding="utf-8") for page in pages)
     assert "8 frames of 0:02, rule video_xl_2, read by pyav 18.1.0" in text
     assert re.search(r"KiB used of 477 KiB", text)
-    if draws_chunks:
-        assert 'class="dense"' in text and 'class="pooled"' in text
+    assert 'class="dense"' in text and "2 of 2 chunks dense, 4 frames each<" in text
 
 
 def test_compare_reads_both(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,6 +161,16 @@ def test_a_needle_grid_has_its_heatmap(tmp_path: Path) -> None:
     assert "Needle grid" in (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
 
 
+def test_each_setting_that_varies_has_a_figure_and_joins_what_differs_in_it_alone(pages: Pages) -> None:
+    names = {path.stem for path in (pages.results / "figures").glob("lvbench-*.svg")}
+    settings_drawn = {name.removeprefix("lvbench-test-official-") for name in names}
+    assert {"frames-max", "bilevel-decode-compression"} <= settings_drawn
+    assert not any("chunk-groups" in name for name in names), "no two runs differ in it"
+    file = pages.results / "figures" / "lvbench-test-official-bilevel-decode-compression.svg"
+    (line,) = re.findall(r'<polyline[^>]* points="([^"]*)"', file.read_text(encoding="utf-8"))
+    assert len(line.split()) == 5, "off (chunked prefill, 512 frames), 2, 4, 8 and 16"
+
+
 def test_results_of_somebody_else_can_be_shown_elsewhere(
     pages: Pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

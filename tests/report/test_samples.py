@@ -25,7 +25,7 @@ from evalkit.video.scenes import PALETTE, Scene, film, nearest_colour
 from evalkit.video.write import write_video
 
 from .conftest import Pages
-from .made import SMALL, Lines, Made, draws_chunks, settings, simulate, write_lines, write_run
+from .made import SMALL, Lines, Made, settings, simulate, write_lines, write_run
 
 
 @pytest.fixture
@@ -162,9 +162,8 @@ def test_pages_say_what_was_asked_read_and_spent(pages: Pages) -> None:
         text = page.read_text(encoding="utf-8")
         for answer in (a for a in answers if page.name.startswith(a["video"] + "-")):
             assert answer["question"] in text and f"by {answer['rule']}" in text
-            if draws_chunks:
-                assert f"{len(answer['details']['dense_chunks'])} of 32 chunks dense" in text
-                assert text.count('class="dense"') >= 2 and 'class="pooled"' in text
+            assert f"{len(answer['details']['dense_chunks'])} of 32 chunks dense" in text
+            assert text.count('class="dense"') >= 2 and 'class="pooled"' in text
 
 
 def test_a_failed_question_says_why(tmp_path: Path) -> None:
