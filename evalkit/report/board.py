@@ -190,7 +190,7 @@ def _words(entries: Sequence[Entry], settings: Sequence[Settings]) -> list[tuple
 
 
 def _sortable(words: Sequence[str]) -> list[tuple[str, float]]:
-    """Words in the order of their numbers: compression=4 before compression=16."""
+    """Words in the order of their numbers: ratio=4 before ratio=16."""
     keys = []
     for word in words:
         name, _, value = word.rpartition("=")

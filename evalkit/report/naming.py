@@ -1,7 +1,7 @@
 """Names for rows and columns: what differs between runs is said, what they share is not.
 
 A column is a benchmark with its split and protocol, a row a model with its settings. Settings are the identity of a
-run (what its key is hashed from), flattened: `frames.max`, `sparse_prefill.chunk_groups`, ...
+run (what its key is hashed from) by dotted key.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _SWITCH = "enabled"
 
 
 def labels(all_settings: Sequence[Settings]) -> list[tuple[str, ...]]:
-    """For each of several settings the words that tell it from the others: `sparse_prefill on`,
-    `bilevel_decode compression=8`, `frames.max=128`. A mechanism with a switch is named once: off, or on with those of
+    """For each of several settings the words that tell it from the others: `section on`,
+    `section ratio=8`, `size=128`. A mechanism with a switch is named once: off, or on with those of
     its values that differ among the settings that have it on."""
     keys = varying(all_settings)
     sections: dict[str, list[str]] = defaultdict(list)
