@@ -14,8 +14,8 @@ from evalkit.errors import RunError
 from evalkit.flat import flatten
 from evalkit.report.entries import Entry, read_entry
 from evalkit.report.naming import labels
-from evalkit.scoring.compare import ALPHA, Comparison, compare
-from evalkit.stats import holm
+from evalkit.scoring.compare import ALPHA, Comparison, Delta, compare
+from evalkit.stats import holm, holm_levels
 from evalkit.types import Prefill, Record
 
 from .subjects import Differing, differing, warning
@@ -39,7 +39,8 @@ class ComparedRun:
 class Pair:
     """Two runs.
 
-    `p_holm`: the headline's p adjusted for all pairs; None on a single video.
+    `p_holm`: the headline's p adjusted for all pairs; None on a single video. `level`: that of the interval which
+    leaves out 0 exactly where `p_holm` is at most 0.05.
     `gained`, `lost`: ids of the questions with a higher and with a lower score in the second run.
     """
 
@@ -47,8 +48,14 @@ class Pair:
     b: ComparedRun
     comparison: Comparison
     p_holm: float | None
+    level: float
     gained: list[str]
     lost: list[str]
+
+    @property
+    def difference(self) -> Delta:
+        """The headline, with the interval that belongs to `p_holm`."""
+        return self.comparison.headline.at_level(self.level)
 
     @property
     def significant(self) -> bool:
@@ -92,6 +99,7 @@ class RunComparison:
             "notes": self.notes,
             "pairs": [
                 {"a": pair.a.letter, "b": pair.b.letter, **_without_nan(pair.comparison), "p_holm_pairs": pair.p_holm,
+                 "low_pairs": pair.difference.low, "high_pairs": pair.difference.high,
                  "significant": pair.significant, "gained": pair.gained, "lost": pair.lost}
                 for pair in self.pairs
             ],
@@ -123,10 +131,12 @@ def _pairs(runs: Sequence[ComparedRun], records: Sequence[list[Record]]) -> list
     task = runs[0].entry.rules()
     places = list(combinations(range(len(runs)), 2))
     compared = [compare(records[i], records[j], task.rules.metrics, task.tables, task.rules.unit) for i, j in places]
-    adjusted = holm([comparison.headline.p for comparison in compared])
+    p_values = [comparison.headline.p for comparison in compared]
     return [
-        Pair(runs[i], runs[j], comparison, p, *_changed(records[i], records[j]))
-        for (i, j), comparison, p in zip(places, compared, adjusted, strict=True)
+        Pair(runs[i], runs[j], comparison, p, level, *_changed(records[i], records[j]))
+        for (i, j), comparison, p, level in zip(
+            places, compared, holm(p_values), holm_levels(p_values, ALPHA), strict=True
+        )
     ]
 
 

@@ -93,7 +93,7 @@ def _tables(made: RunComparison) -> list[Table]:
     heads = ["", "A" if len(letters) == 2 else "first", "B" if len(letters) == 2 else "second"]
     heads += ["difference", "95% interval", "gained", "lost", "p", "p (Holm)", "detectable"]
     if len(made.pairs) > 1:
-        rows = [[f"{p.a.letter} to {p.b.letter}", *_numbers(p.comparison.headline, p.p_holm)] for p in made.pairs]
+        rows = [[f"{p.a.letter} to {p.b.letter}", *_numbers(p.difference, p.p_holm)] for p in made.pairs]
         return [
             *tables,
             Table(f"{made.pairs[0].comparison.headline.metric}, all pairs, Holm over pairs", heads, rows, 9),

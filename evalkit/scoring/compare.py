@@ -14,7 +14,17 @@ from typing import Any
 from evalkit.errors import DataError
 from evalkit.scoring.slices import Mean, Slice, averaged, estimate_of, few_videos, mean_of, slices_of, values_of
 from evalkit.scoring.units import EACH, Unit
-from evalkit.stats import Estimate, agreement, detectable_difference, holm, t_interval, t_test
+from evalkit.stats import (
+    Estimate,
+    agreement,
+    detectable_difference,
+    error_of,
+    holm,
+    holm_levels,
+    interval_at,
+    t_interval,
+    t_test,
+)
 from evalkit.types import Record
 
 ALPHA = 0.05
@@ -25,9 +35,10 @@ class Delta:
     """One score of two runs, over the `n` units that both score, on `clusters` videos.
 
     `a`, `b`, `delta`: the scores and b - a, in the metric's scale.
-    `low`, `high`: the 95 % interval of delta.
+    `low`, `high`: the 95 % interval of delta; in slices wider, so that it leaves out 0 exactly where `p_holm` is at
+    most 0.05. `se`, `df`, `limit`: standard error, degrees of freedom, and the largest possible difference, if there is one.
     `gained`, `lost`: units with a higher and with a lower value in b.
-    `p`: two-sided; at most 0.05 exactly where the interval leaves out 0.
+    `p`: two-sided, before any correction.
     `p_holm`: p adjusted for all slices of the metric; p itself in the row of all questions.
     `detectable`: the true difference that p would show with a probability of 80 %; None if no unit changed.
     On a single video `low`, `high`, `p`, `p_holm` and `detectable` are None.
@@ -48,6 +59,18 @@ class Delta:
     p: float | None
     p_holm: float | None
     detectable: float | None
+    se: float | None = None
+    df: float | None = None
+    limit: float | None = None
+
+    def at_level(self, alpha: float) -> Delta:
+        """With the interval of probability 1 - alpha instead of 95 %."""
+        if self.se is None or self.df is None:
+            return self
+        low, high = interval_at(self.delta, self.se, self.df, alpha)
+        if self.limit is not None:
+            low, high = max(low, -self.limit), min(high, self.limit)
+        return replace(self, low=round(low, 6), high=round(high, 6))
 
     @property
     def significant(self) -> bool:
@@ -143,7 +166,8 @@ def difference(a: Slice, b: Mapping[str, float]) -> Delta | None:
     share = metric.is_share([value for part in (*ours, *theirs) for value in part])
     signs = [b[unit.id] - unit.value for unit in units if unit.value is not None]
     gained, lost = sum(sign > 0 for sign in signs), sum(sign < 0 for sign in signs)
-    low, high, p, detectable = _tested(estimate_of(parts, changes), metric.scale, 1.0 if share else None)
+    estimate = estimate_of(parts, changes)
+    low, high, p, detectable = _tested(estimate, metric.scale, 1.0 if share else None)
     return Delta(
         metric=metric.name,
         group=a.group,
@@ -160,6 +184,9 @@ def difference(a: Slice, b: Mapping[str, float]) -> Delta | None:
         p=p,
         p_holm=p,
         detectable=detectable if gained or lost else None,
+        se=error_of(estimate) * metric.scale if p is not None else None,
+        df=estimate.df if p is not None else None,
+        limit=metric.scale if share else None,
     )
 
 
@@ -194,12 +221,13 @@ def _rows(
 
 
 def _adjusted(rows: list[Delta]) -> list[Delta]:
-    """Holm's correction over the slices of each metric."""
+    """Holm's correction over the slices of each metric, of p and of the interval alike."""
     adjusted = list(rows)
     for metric in dict.fromkeys(row.metric for row in rows):
         places = [i for i, row in enumerate(rows) if row.metric == metric and row.group]
-        for i, p in zip(places, holm([rows[i].p for i in places]), strict=True):
-            adjusted[i] = replace(rows[i], p_holm=p)
+        p_values = [rows[i].p for i in places]
+        for i, p, level in zip(places, holm(p_values), holm_levels(p_values, ALPHA), strict=True):
+            adjusted[i] = replace(rows[i].at_level(level), p_holm=p)
     return adjusted
 
 

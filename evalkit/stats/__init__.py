@@ -1,8 +1,8 @@
 """Means of clustered values with their intervals and p-values; corrections for several tests; agreement of answers."""
 
 from evalkit.stats.clustered import FEW_CLUSTERS, Estimate, clustered_mean
-from evalkit.stats.intervals import detectable_difference, share_interval, t_interval, t_test
-from evalkit.stats.paired import Agreement, agreement, holm
+from evalkit.stats.intervals import detectable_difference, error_of, interval_at, share_interval, t_interval, t_test
+from evalkit.stats.paired import Agreement, agreement, holm, holm_levels
 
 __all__ = [
     "FEW_CLUSTERS",
@@ -11,7 +11,10 @@ __all__ = [
     "agreement",
     "clustered_mean",
     "detectable_difference",
+    "error_of",
     "holm",
+    "holm_levels",
+    "interval_at",
     "share_interval",
     "t_interval",
     "t_test",

@@ -11,17 +11,22 @@ import math
 from evalkit.stats.clustered import Estimate
 
 
+def interval_at(mean: float, se: float, df: float, alpha: float) -> tuple[float, float]:
+    """Of probability 1 - alpha, from a mean with its standard error and degrees of freedom."""
+    reach = _quantile(1 - alpha / 2, df) * se
+    return mean - reach, mean + reach
+
+
 def t_interval(estimate: Estimate, level: float = 0.95) -> tuple[float, float]:
     """The mean, plus and minus the t quantile times the standard error."""
-    reach = _quantile((1 + level) / 2, estimate.df) * _error(estimate)
-    return estimate.mean - reach, estimate.mean + reach
+    return interval_at(estimate.mean, error_of(estimate), estimate.df, 1 - level)
 
 
 def t_test(estimate: Estimate) -> float:
     """p of the hypothesis that the true mean is 0."""
     from scipy.special import stdtr
 
-    return min(1.0, 2 * float(stdtr(estimate.df, -abs(estimate.mean) / _error(estimate))))
+    return min(1.0, 2 * float(stdtr(estimate.df, -abs(estimate.mean) / error_of(estimate))))
 
 
 def share_interval(estimate: Estimate, level: float = 0.95) -> tuple[float, float]:
@@ -40,10 +45,10 @@ def share_interval(estimate: Estimate, level: float = 0.95) -> tuple[float, floa
 
 def detectable_difference(estimate: Estimate, power: float = 0.8, level: float = 0.95) -> float:
     """The true mean that `t_test` tells from 0 with probability `power`, given this standard error."""
-    return (_quantile((1 + level) / 2, estimate.df) + _quantile(power, estimate.df)) * _error(estimate)
+    return (_quantile((1 + level) / 2, estimate.df) + _quantile(power, estimate.df)) * error_of(estimate)
 
 
-def _error(estimate: Estimate) -> float:
+def error_of(estimate: Estimate) -> float:
     """The standard error; without any variation, that of one value that differs from the others by 1."""
     return estimate.se if estimate.se != 0 else 1 / estimate.n
 

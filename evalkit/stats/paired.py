@@ -19,6 +19,23 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
+def holm_levels(p_values: Sequence[float | None], alpha: float = 0.05) -> list[float]:
+    """For each test the level at which its interval leaves out 0 exactly where its adjusted p is at most `alpha`.
+
+    Holm's procedure compares the smallest p with alpha / m, the next with alpha / (m - 1), and so on, and stops at the
+    first that is not below; all that follow are held to the level of that one. Without a test: `alpha`.
+    """
+    levels = [alpha] * len(p_values)
+    tests = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    stopped: float | None = None
+    for rank, (p, index) in enumerate(tests):
+        level = alpha / (len(tests) - rank)
+        if stopped is None and p > level:
+            stopped = level
+        levels[index] = level if stopped is None else stopped
+    return levels
+
+
 class Agreement(NamedTuple):
     """`equal`: share of equal answers, 0 to 1. `kappa`: Cohen's kappa, the share above what chance gives, with each
     run's own frequencies of answers."""

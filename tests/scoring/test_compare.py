@@ -80,7 +80,10 @@ def test_published_slices() -> None:
     found = compare(lvbench_records("pure"), lvbench_records("w_chunk_bilevel"), ACCURACY, ["genre"])
     selfmedia = next(row for row in found.rows if row.label == "selfmedia")
     assert (round(selfmedia.delta, 2), selfmedia.clusters) == (3.47, 21)
-    assert (selfmedia.low, selfmedia.high) == pytest.approx((0.32, 6.62), abs=0.4)
+    alone = selfmedia.at_level(0.05)
+    assert (alone.low, alone.high) == pytest.approx((0.32, 6.62), abs=0.4)
+    assert selfmedia.low is not None and selfmedia.high is not None and selfmedia.p_holm is not None
+    assert (selfmedia.low > 0 or selfmedia.high < 0) == (selfmedia.p_holm <= 0.05)
     assert selfmedia.p is not None and selfmedia.p_holm == pytest.approx(6 * selfmedia.p)
     assert found.notes == ["1 of 7 scores rest on fewer than 15 videos, so that their 95% intervals and p-values are "
                            "approximate (on one video there are none): documentary (14)"]  # fmt: skip
