@@ -36,7 +36,7 @@ class Delta:
 
     `a`, `b`, `delta`: the scores and b - a, in the metric's scale.
     `low`, `high`: the 95 % interval of delta; in slices wider, so that it leaves out 0 exactly where `p_holm` is at
-    most 0.05. `se`, `df`, `limit`: standard error, degrees of freedom, and the largest possible difference, if there is one.
+    most 0.05. `se`, `df`, `limit`: standard error, degrees of freedom, the largest possible difference if there is one.
     `gained`, `lost`: units with a higher and with a lower value in b.
     `p`: two-sided, before any correction.
     `p_holm`: p adjusted for all slices of the metric; p itself in the row of all questions.
