@@ -1,1 +1,1 @@
-"""`dry_run=true`: what a command would take, before it is paid for."""
+"""`dry_run=true`: estimates what a command would cost, without evaluating anything."""

@@ -1,7 +1,8 @@
-"""`dry_run=true`: what a command would take, before it is paid for. Nothing is evaluated and no run is begun.
+"""Estimates what a command would cost: frames, tokens, KV bytes, operations and time. Nothing is evaluated, and no run
+folder is made.
 
-Videos are opened for their headers alone, and only for a moment: those that are not reached, say nothing of their
-length or are not there yet are taken to be as long as the annotations say, and counted as estimated.
+Of a video only the header is read, and all headers together take at most `HEADERS_S`. A video that was not reached in
+this time, states no length or does not exist yet gets its annotated length, and is not counted as known.
 """
 
 from __future__ import annotations
@@ -27,32 +28,32 @@ from evalkit.video.info import VideoInfo
 from evalkit.video.sampling import sample
 
 HEADERS_S = 0.8
-"""How long videos are looked at."""
+"""Seconds that reading the headers of all videos may take."""
 
 UNKNOWN_FPS, UNKNOWN_S = 30.0, 600.0
-"""Taken where neither the file nor the annotations, nor other videos of the benchmark, say more."""
+"""Used where neither the header, nor the annotations, nor other videos of the benchmark give a value."""
 
 
 @dataclass(frozen=True)
 class Length:
-    """How long a video is; `exact` where reading its frames will find the same."""
+    """The length of a video. `exact`: decoding it will give the same number of frames."""
 
     info: VideoInfo
     exact: bool
 
 
 class Lengths:
-    """Lengths of videos, as the files tell or as the annotations have it."""
+    """Lengths of videos, from their headers or else from the annotations."""
 
     def __init__(self, videos: Sequence[Video], seconds: float = HEADERS_S) -> None:
         self.read = read_headers(tuple((video.path, video.fps) for video in videos), seconds)
-        known = [header.info for header in self.read.values() if isinstance(header, Header)]
-        stated = [video.duration_s for video in videos if video.duration_s]
-        self.fps = median(info.native_fps for info in known) if known else UNKNOWN_FPS
-        self.seconds = fmean(stated or [info.duration_s for info in known] or [UNKNOWN_S])
+        infos = [header.info for header in self.read.values() if isinstance(header, Header)]
+        annotated = [video.duration_s for video in videos if video.duration_s]
+        self.fps = median(info.native_fps for info in infos) if infos else UNKNOWN_FPS
+        self.seconds = fmean(annotated or [info.duration_s for info in infos] or [UNKNOWN_S])
 
     def of(self, video: Video) -> Length:
-        """Raises VideoError for a file that is there and cannot be read."""
+        """The length of one video. Raises VideoError for a file that exists and cannot be read."""
         header = self.read.get(video.path)
         if isinstance(header, Header):
             return Length(header.info, header.exact)
@@ -63,11 +64,12 @@ class Lengths:
         return Length(VideoInfo(max(1, round(seconds * fps)), fps, seconds, 0, 0, "", 0), False)
 
     def missing(self, videos: Sequence[Video]) -> int:
+        """How many of these videos do not exist."""
         return sum(not isinstance(self.read.get(video.path), Header) and not video.path.exists() for video in videos)
 
 
-class Planned:
-    """A `FrameStream` with a plan and no frames."""
+class PlannedFrames:
+    """A `FrameStream` that has a frame plan and no frames."""
 
     decode_seconds, decoder = 0.0, ""
     remarks: tuple[str, ...] = ()
@@ -76,15 +78,20 @@ class Planned:
         self.plan = plan
 
     def batches(self, size: int) -> Iterator[np.ndarray]:
-        raise AssertionError("a dry run reads no frames")
+        raise AssertionError("a dry run decodes no frames")
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: no file is open."""
 
 
 @dataclass(frozen=True)
 class VideoForecast:
-    """One video: its frames, what they cost (None: the model does not tell), or why it would fail."""
+    """The forecast of one video.
+
+    `frames`: how many are read. `video_s`: seconds of the file that are decoded. `known`: `frames` is that of the run.
+    `exact`: tokens and KV bytes are too. `estimate`: None for a model that gives none. `failure`: why all questions of
+    the video would fail.
+    """
 
     item: VideoQuestions
     frames: int = 0
@@ -95,17 +102,17 @@ class VideoForecast:
     failure: SampleError | None = None
 
     def questions(self) -> Iterator[QuestionEstimate]:
-        """Those that would be answered."""
+        """The estimates of the questions that would be answered."""
         if self.estimate is not None:
             yield from (q for q in self.estimate.questions if isinstance(q, QuestionEstimate))
 
     def used_shares(self) -> Iterator[float]:
-        """KV bytes that a question uses, of the video's."""
+        """For each question, the KV bytes that it reads as a share of those of its video."""
         if self.estimate is not None:
             yield from (q.kv_bytes_used / self.estimate.kv_bytes for q in self.questions() if q.kv_bytes_used)
 
     def failures(self) -> list[SampleError]:
-        """One for each question that would not."""
+        """One error for each question that would fail."""
         if self.failure is not None:
             return [self.failure] * len(self.item.questions)
         return [q for q in self.estimate.questions if isinstance(q, SampleError)] if self.estimate is not None else []
@@ -113,8 +120,9 @@ class VideoForecast:
 
 @dataclass
 class Forecast:
-    """One run in numbers, plain enough for JSON. Totals are over what is left to ask; means are over videos
-    (`visual_tokens`, `kv_bytes`, ...) or questions (`prompt_tokens`, `kv_bytes_used`, ...). None: not known."""
+    """The forecast of one run, in values that JSON can hold. Totals are over the questions that are not answered yet;
+    means are over videos (`visual_tokens`, `kv_bytes`, ...) or questions (`prompt_tokens`, `kv_bytes_used`, ...). None:
+    not known."""
 
     title: str
     run: str
@@ -149,7 +157,7 @@ class Forecast:
 
 
 def forecast(plan: Plan) -> Forecast:
-    """What `job.run(plan)` would take from here on. Raises what it would raise before its first answer."""
+    """Estimate what `job.run(plan)` has still to do. Raises the errors that it would raise before its first answer."""
     data = plan.source.open(plan.task)
     items = limited(plan.task.read(data), plan.config.limit)
     run = RunFolder(Path(plan.config.results), plan.task.name, plan.model_id, plan.identity()).look()
@@ -157,9 +165,8 @@ def forecast(plan: Plan) -> Forecast:
     videos = [item.video for item in pending]
     lengths = Lengths(videos)
     estimator = plan.model.estimator()
-    found = [forecast_video(plan, estimator, lengths, item) for item in pending]
-    out = _totals(plan, run, found)
-    out.judge = _judged(plan.task, pending)
+    out = _totals(plan, run, [forecast_video(plan, estimator, lengths, item) for item in pending])
+    out.judge = _judge_requests(plan.task, pending)
     out.answered = sum(len(item.questions) for item in items) - out.questions
     out.missing = lengths.missing(videos)
     out.remarks += (
@@ -168,8 +175,8 @@ def forecast(plan: Plan) -> Forecast:
     return out
 
 
-def _judged(task: Task, items: Sequence[VideoQuestions]) -> dict[str, Any] | None:
-    """What a judge will be asked about the answers; equal ones are judged once."""
+def _judge_requests(task: Task, items: Sequence[VideoQuestions]) -> dict[str, Any] | None:
+    """`Forecast.judge`. The number of requests is an upper limit, because equal requests are sent once."""
     grader = task.rules.grader
     if not isinstance(grader, JudgedGrader):
         return None
@@ -179,14 +186,14 @@ def _judged(task: Task, items: Sequence[VideoQuestions]) -> dict[str, Any] | Non
 
 
 def forecast_video(plan: Plan, estimator: Estimator | None, lengths: Lengths, item: VideoQuestions) -> VideoForecast:
-    """As the loop would go through the video."""
+    """Take the steps of the evaluation loop for one video, with estimates in place of the model."""
     try:
         length = lengths.of(item.video)
         frames = frames_read(item.video, plan.model.frames_wanted(), length.info)
         video_s = decoded_s(item.video, length.info)
         if estimator is None:
             return VideoForecast(item, len(frames), video_s, length.exact)
-        context = plan.task.context(item, Planned(frames))
+        context = plan.task.context(item, PlannedFrames(frames))
         prompts = [plan.task.prompt(item, question, frames) for question in item.questions]
         estimate = estimator.estimate(context, prompts, plan.decoding)
         return VideoForecast(item, len(frames), video_s, length.exact, length.exact and estimator.exact, estimate)
@@ -195,7 +202,7 @@ def forecast_video(plan: Plan, estimator: Estimator | None, lengths: Lengths, it
 
 
 def frames_read(video: Video, request: FrameRequest, info: VideoInfo) -> FramePlan:
-    """Raises VideoError."""
+    """The frame plan of a video. Raises VideoError."""
     if video.composite is not None:
         return composite_plan(video.path, info, video.composite, request)[0]
     return sample(request, info.frame_count, info.native_fps, video.start_s, video.end_s)
@@ -206,21 +213,21 @@ def decoded_s(video: Video, info: VideoInfo) -> float:
     return min(video.end_s or info.duration_s, info.duration_s) - min(video.start_s or 0.0, info.duration_s)
 
 
-def _totals(plan: Plan, run: RunFolder, found: Sequence[VideoForecast]) -> Forecast:
+def _totals(plan: Plan, run: RunFolder, videos: Sequence[VideoForecast]) -> Forecast:
     task = plan.task
-    estimates = [f.estimate for f in found if f.estimate is not None]
-    questions = [q for f in found for q in f.questions()]
-    failures = [failure for f in found for failure in f.failures()]
+    estimates = [f.estimate for f in videos if f.estimate is not None]
+    questions = [q for f in videos for q in f.questions()]
+    failures = [failure for f in videos for failure in f.failures()]
     out = Forecast(
         title=f"{task.benchmark} ({task.split}, protocol {task.protocol_label}) with {plan.model_id}",
         run=str(run.path),
         answered=0,
-        videos=len(found),
-        questions=sum(len(f.item.questions) for f in found),
-        video_hours=sum(f.video_s for f in found) / 3600,
-        frames=sum(f.frames for f in found),
-        known=sum(f.known for f in found),
-        exact=sum(f.exact for f in found),
+        videos=len(videos),
+        questions=sum(len(f.item.questions) for f in videos),
+        video_hours=sum(f.video_s for f in videos) / 3600,
+        frames=sum(f.frames for f in videos),
+        known=sum(f.known for f in videos),
+        exact=sum(f.exact for f in videos),
         missing=0,
         failing=len(failures),
         failure=str(failures[0]) if failures else None,
@@ -232,7 +239,7 @@ def _totals(plan: Plan, run: RunFolder, found: Sequence[VideoForecast]) -> Forec
         kv_bytes=_mean([e.kv_bytes for e in estimates]),
         kv_bytes_largest=max((e.kv_bytes for e in estimates), default=None),
         kv_bytes_used=_mean([q.kv_bytes_used for q in questions]),
-        kv_used_share=_mean([share for f in found for share in f.used_shares()]),
+        kv_used_share=_mean([share for f in videos for share in f.used_shares()]),
         peak_device_bytes=max((e.peak_memory_bytes for e in estimates if e.peak_memory_bytes), default=None),
         throughput=asdict(plan.config.throughput),
         remarks=list(plan.model.remarks()),

@@ -1,5 +1,5 @@
-"""What a dry run found, for people: a block for each run, one table for a sweep. On standard output; a table on a
-terminal, plain lines elsewhere."""
+"""Prints forecasts on standard output: a block for each run, one table for a sweep. A terminal gets tables, a file or a
+pipe gets plain lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Rows = list[tuple[str, str]]
 
 
 def show(forecast: dict[str, Any]) -> None:
-    """One run. `forecast` is a `Forecast` in plain values."""
+    """Print one run. `forecast`: see `Forecast.plain`."""
     console = _console()
     rows = lines(forecast)
     title = f"dry run: {forecast['title']}"
@@ -29,7 +29,7 @@ def show(forecast: dict[str, Any]) -> None:
 
 
 def show_sweep(cells: Sequence[dict[str, Any]]) -> None:
-    """All cells that were estimated, by what sets them apart, and their sum."""
+    """Print the cells that could be estimated, named by the settings in which they differ, and their total."""
     done = [cell for cell in cells if cell["forecast"]]
     common = set.intersection(*(set(cell["overrides"]) for cell in done))
     forecasts = [cell["forecast"] for cell in done]
@@ -77,7 +77,7 @@ def _columns(f: dict[str, Any]) -> list[str]:
 
 
 def lines(f: dict[str, Any]) -> Rows:
-    """(name, value) of everything that is known."""
+    """The printed rows, (name, value); what is not known is left out."""
     rows: Rows = [("run", f["run"])]
     if f["answered"]:
         rows.append(("answered already", f"{f['answered']:,} questions; the rest is counted"))
@@ -92,7 +92,7 @@ def lines(f: dict[str, Any]) -> Rows:
     if f["judge"]:
         rows.append(("judge", _judge(f["judge"])))
     if f["failing"]:
-        rows.append(("bound to fail", f"{f['failing']:,} questions: {f['failure']}"))
+        rows.append(("will fail", f"{f['failing']:,} questions: {f['failure']}"))
     return rows + [("note", remark) for remark in _notes(f)]
 
 
@@ -118,7 +118,7 @@ def _model_lines(f: dict[str, Any]) -> Rows:
 
 def _judge(judge: dict[str, Any]) -> str:
     if not judge["model"]:
-        return "none is set: the answers will wait for one"
+        return "none is set: the answers stay ungraded until they are rescored with one"
     cap = f"; task.judge.max_calls={judge['max_calls']} stops before that" * (judge["requests"] > judge["max_calls"])
     return f"at most {judge['requests']:,} requests to {judge['model']}{cap}"
 
@@ -129,13 +129,13 @@ def _time(f: dict[str, Any]) -> str:
     if f["kv_bytes"] is None:
         return decoding
     model = f"the model {_hours(hours['compute'])} at {speed['tflops']:g} TFLOP/s"
-    return f"about {_hours(hours['total'])}: {model}, beside it {decoding}"
+    return f"about {_hours(hours['total'])}: {model}, and at the same time {decoding}"
 
 
 def _notes(f: dict[str, Any]) -> list[str]:
     notes = []
     if f["missing"]:
-        notes.append(f"{f['missing']:,} videos are not there; they are counted as if they were")
+        notes.append(f"{f['missing']:,} videos are missing; the forecast includes them")
     if unknown := f["videos"] - f["known"]:
         notes.append(
             f"the lengths of {unknown:,} videos are not exact: from a header, the annotations or the mean of all"
@@ -159,7 +159,7 @@ def _count(value: float | None) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes for reading."""
+    """A number of bytes as text, such as `3.2 GiB`."""
     return _scaled(count, 1024, ("bytes", "KiB", "MiB", "GiB", "TiB"))
 
 

@@ -321,7 +321,7 @@ def test_what_a_judge_will_be_asked(tmp_path: Path, capsys: pytest.CaptureFixtur
     told = forecast(planned(generation))
     assert told.judge == {"requests": 2, "model": "", "max_calls": 0}
     dry_run_text.show(told.plain())
-    assert "none is set: the answers will wait for one" in capsys.readouterr().out
+    assert "none is set: the answers stay ungraded until they are rescored" in capsys.readouterr().out
     judge = ["task.judge.base_url=http://localhost:1/v1", "task.judge.model=j", "task.judge.max_calls=1"]
     dry_run_text.show(forecast(planned([*generation, *judge, "+task.judge.extra.top_k=20"])).plain())
     assert "at most 2 requests to j; task.judge.max_calls=1 stops before that" in capsys.readouterr().out
