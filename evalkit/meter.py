@@ -1,4 +1,4 @@
-"""Host memory of one video, not inherited from the one before."""
+"""Peak host memory while one video is evaluated."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 class HostPeak:
-    """The process's highest resident size since this object was made, in bytes.
+    """The highest resident memory of this process since the object was made, in bytes.
 
-    Linux keeps a high-water mark and lets a process reset its own ("5" to clear_refs, see proc(5)); where that is not
-    to be had, the resident size at the time of asking stands in, which is a lower bound.
+    Linux keeps this maximum and lets a process reset it ("5" to /proc/self/clear_refs, see proc(5)). On other systems
+    (`exact` is False) `bytes` returns the present resident memory, which is a lower bound.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a number is based on: code, packages, weights, data, decoder, hardware. Goes into manifest.json; no torch."""
+"""What a run is based on (code, packages, data, decoder, hardware), for its manifest.json. Does not import torch."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ from evalkit.video.identity import identity
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "av", "decord", "pillow", "numpy", "datasets", "flash-attn")
 _CORE = ("evaluate.py", "recorder.py", "task.py", "model.py", "types.py", "tables.py", "video", "scoring")
-"""The part of evalkit that every answer and grade passes through; pages and trackers cannot change one."""
+"""The modules of evalkit that can change an answer or a grade. Reports and trackers cannot."""
 
 
 def code(*settings: object) -> dict[str, Any]:
-    """Version, git revision where there is one, and a hash of the source that makes these answers: evalkit's core, the
-    modules of the classes of `settings` (a task, a model), and what those import of their own packages."""
+    """evalkit's version, its git revision (None outside a repository), and a hash of the source code that the answers
+    depend on: evalkit's core, the modules of the classes of `settings` (a task, a model), and the modules that these
+    import from their own packages."""
     here = Path(__file__).resolve().parent
     core = [here / name for name in _CORE]
     files = {file for place in core for file in ([place] if place.is_file() else place.rglob("*.py"))}
-    for made in settings:
-        files |= own_files(type(made))
+    for instance in settings:
+        files |= own_files(type(instance))
     digest = sha256()
     for file in sorted(files):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
@@ -41,8 +42,8 @@ def code(*settings: object) -> dict[str, Any]:
 
 
 def own_files(cls: type) -> set[Path]:
-    """The source files of a class and its bases, and of the modules that they import from within their package; all of
-    evalkit's own core counts as one package of its own and is left out."""
+    """The source files of a class and its bases, and of the modules that they import from their own packages. Of the
+    package evalkit itself only the file of the class is included; `code` adds evalkit's core."""
     waiting = [base.__module__ for base in cls.__mro__ if base.__module__ not in ("builtins", "abc")]
     package = {_package(name) for name in waiting} - {"evalkit"}
     own = _source(cls.__module__)
@@ -57,13 +58,14 @@ def own_files(cls: type) -> set[Path]:
 
 
 def _package(module: str) -> str:
-    """`evalkit.tasks` and `evalkit.models` are packages of their own; else the first part of the name."""
+    """The package of a module: `evalkit.tasks`, `evalkit.models`, or the first part of the name."""
     parts = module.split(".")
     return ".".join(parts[:2]) if parts[:2] in (["evalkit", "tasks"], ["evalkit", "models"]) else parts[0]
 
 
 def _source(module: str) -> Path | None:
-    """The file of a module, found without importing it; None for a name in a module, and for what has no source."""
+    """The source file of a module, found without importing it. None where there is none, and for a name that is not a
+    module (a class or a function in one)."""
     package = _package(module)
     spec = find_spec(package)
     inner = module.split(".")[len(package.split(".")) :]
@@ -104,17 +106,18 @@ def _git_output(root: Path, *arguments: str) -> str:
 
 
 def packages() -> dict[str, str]:
-    found = {}
+    """Versions of the installed packages that can change an answer."""
+    versions = {}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def hardware() -> dict[str, Any]:
-    """The machine of this process; a run's workers may be on others, and say so themselves."""
+    """The machine of this process. Workers on other machines report their own."""
     return {
         "host": platform.node(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -126,11 +129,11 @@ def hardware() -> dict[str, Any]:
 
 
 def gpus() -> list[str]:
-    """Name, memory and driver of each NVIDIA GPU that this process may use, by its own tool: no torch."""
+    """Name, memory and driver of each NVIDIA GPU that this process may use, from nvidia-smi."""
     query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total,driver_version", "--format=csv,noheader"]
     try:
         lines = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()
-    except (OSError, subprocess.SubprocessError):  # no such tool, or no GPU behind it
+    except (OSError, subprocess.SubprocessError):  # no nvidia-smi, or no GPU
         return []
     rows = [[cell.strip() for cell in line.split(",")] for line in lines if line.count(",") == 4]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -141,7 +144,7 @@ def gpus() -> list[str]:
 
 
 def decoder(backend: str) -> dict[str, str]:
-    """What reads videos first; where the other backend had to, the record says so."""
+    """The decoder that is tried first, and the version of ffmpeg. `Prefill.decoder` says which one read a video."""
     import av
 
     return {"backend": backend, "ffmpeg": str(av.ffmpeg_version_info)}
@@ -150,34 +153,34 @@ def decoder(backend: str) -> dict[str, str]:
 def replaced_videos(
     records: Iterable[Record], prefills: Mapping[str, Prefill], items: Sequence[VideoQuestions]
 ) -> list[str]:
-    """Names of the videos whose answers were made from another file than is there now."""
+    """Ids of the videos whose file is not the one that their stored answers were made from."""
     paths = {item.video.id: item.video.path for item in items}
-    answered = (prefills.get(r.prefill or "") for r in records if r.status != "failed")
-    read = files(prefill for prefill in answered if prefill is not None)
-    return sorted(video for video, file in read.items() if video in paths and identity(paths[video]) != file)
+    used = (prefills.get(r.prefill or "") for r in records if r.status != "failed")
+    before = files(prefill for prefill in used if prefill is not None)
+    return sorted(video for video, file in before.items() if video in paths and identity(paths[video]) != file)
 
 
 def files(prefills: Iterable[Prefill]) -> dict[str, Any]:
-    """Size and hash of each video that was read, by its name."""
+    """Video id -> size and hash of the file that was read."""
     return {prefill.video: prefill.file for prefill in prefills if prefill.file}
 
 
 REVISIONS = ".revisions.json"
-"""In a fetched folder: the commit of each hub repository that it came from."""
+"""A file in a fetched folder: the commit of each hub repository that the data came from."""
 
 
 def revisions(root: Path) -> dict[str, str]:
-    """Hub repository -> commit of what `python -m evalkit.fetch` put below `root`; nothing where it did not."""
+    """Hub repository -> commit, of the data that `python -m evalkit.fetch` put below `root`. Empty for other data."""
     try:
-        known = json.loads((root / REVISIONS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # another's copy, or one that is being fetched
+        commits = json.loads((root / REVISIONS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not fetched by evalkit, or not completely
         return {}
-    return {str(repo): str(commit) for repo, commit in known.items()} if isinstance(known, dict) else {}
+    return {str(repo): str(commit) for repo, commit in commits.items()} if isinstance(commits, dict) else {}
 
 
 def data(data: DataSet, items: Sequence[VideoQuestions]) -> dict[str, Any]:
-    """Where the data lies, the commits it was fetched from, and a fingerprint of its questions as they were read and of
-    its videos' names and sizes."""
+    """The folder of the data, the commits it was fetched from, and hashes of its questions and of the ids and sizes of
+    its videos."""
     questions, videos = sha256(), sha256()
     for item in items:
         size = item.video.path.stat().st_size if item.video.path.exists() else -1

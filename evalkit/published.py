@@ -1,8 +1,8 @@
-"""Published scores, to stand beside one's own: `data/published_scores.csv`.
+"""Published scores, for comparison with one's own: `data/published_scores.csv`.
 
-Each row says whose score it is, on what (benchmark, split, metric, slice), how it came about as far as that is known
-(protocol, subtitles, frames), and where it was read. An empty cell is something that is not known. Scores that were
-read in somebody else's table are marked second-hand; the same score from two sources is two rows, because they differ.
+Each row gives the model, what was measured (benchmark, split, metric, slice), how (protocol, subtitles, frames), and
+the source. An empty cell is not known. `second_hand`: read in somebody else's table. The same score from two
+sources is two rows, because sources differ.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ SUBTITLES = ("", "none", "with")
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One published number. `benchmark` and `split` as in `task=` and `task.split=`; `metric`, `group` and `label` as
-    in the rows of `Scores`, in their scale. `setting`: which of a model's own settings. `frames`: at most so many."""
+    """One published score. `benchmark` and `split` as in `task=` and `task.split=`; `metric`, `group`, `label` and the
+    scale of `value` as in the rows of `Scores`. `setting`: of the model. `frames`: the largest number of frames."""
 
     model: str
     setting: str
@@ -48,7 +48,7 @@ def published_scores(benchmark: str | None = None, split: str | None = None) -> 
 
 
 def read_published(text: str, name: str = RESOURCE) -> list[Published]:
-    """The rows of such a table. Raises DataError naming line and column."""
+    """The rows of a table in this format. Raises DataError naming line and column."""
     table = csv.DictReader(io.StringIO(text, newline=""))
     columns = [field.name for field in fields(Published)]
     if table.fieldnames != columns:
@@ -60,7 +60,7 @@ def read_published(text: str, name: str = RESOURCE) -> list[Published]:
 
 def _row(values: Mapping[str, str], where: str) -> Published:
     if None in values or None in values.values():
-        raise DataError(f"{where}: it has not as many cells as there are columns.")
+        raise DataError(f"{where}: the number of cells is not the number of columns.")
     for column in ("model", "benchmark", "split", "metric", "source"):
         if not values[column].strip():
             raise DataError(f"{where}: {column} is empty.")
@@ -93,7 +93,7 @@ def _frames(values: Mapping[str, str], where: str) -> int | None:
 
 
 def _check_unique(rows: Iterable[Published], name: str) -> None:
-    """One source says one thing about one number."""
+    """Raise DataError for two rows of one source about the same score."""
     seen: set[tuple[object, ...]] = set()
     for row in rows:
         key = tuple(getattr(row, f.name) for f in fields(row) if f.name not in ("value", "note", "frames"))

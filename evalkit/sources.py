@@ -1,4 +1,5 @@
-"""Where the data of a benchmark comes from: `source=hub`, `source=local` or `source=mini`. Nothing falls back."""
+"""Where the data of a benchmark is read from: `source=hub`, `source=local` or `source=mini`. No source falls back to
+another."""
 
 from __future__ import annotations
 
@@ -23,12 +24,12 @@ class Source(ABC):
 
     @abstractmethod
     def open(self, task: Task) -> DataSet:
-        """The copy of the task's data. Raises DataError saying how to get it."""
+        """Find the task's data on this machine. Raises DataError that says how to get it."""
 
 
 @dataclass
 class Hub(Source):
-    """The copy that `python -m evalkit.fetch` made, or that another harness unpacked below `$HF_HOME`."""
+    """The copy that `python -m evalkit.fetch` made, or one that another harness unpacked below `$HF_HOME`."""
 
     kind = "hub"
 
@@ -52,7 +53,7 @@ class Hub(Source):
 
 @dataclass
 class Local(Source):
-    """A folder in the official layout or the hub's."""
+    """A folder of the user's, in the official layout or that of the hub copy."""
 
     root: str | None = None
     kind = "local"
@@ -72,7 +73,7 @@ class Local(Source):
 
 @dataclass
 class Mini(Source):
-    """A small version of the benchmark that evalkit writes itself, on first use: real videos, official layout."""
+    """A small version of the benchmark, which evalkit writes on first use: real video files in the official layout."""
 
     root: str | None = None
     kind = "mini"
@@ -93,19 +94,19 @@ class Mini(Source):
 
 
 def _make(task: Task, root: Path) -> None:
-    """Write the miniature under a temporary name, so that another process never reads half of it."""
+    """Write the miniature under a temporary name and rename it, so that no other process reads an incomplete one."""
     with FileLock(str(root.parent / f".{root.name}.lock")):
-        if root.is_dir():  # another process has made it
+        if root.is_dir():  # another process has written it
             return
-        made = root.parent / f".{root.name}.{os.getpid()}"
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir()
-        task.make_miniature(made)
-        made.rename(root)
+        temporary = root.parent / f".{root.name}.{os.getpid()}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        task.make_miniature(temporary)
+        temporary.rename(root)
 
 
 def _version(task: type[Task]) -> str:
-    """Changes with the code that writes the miniature, so that a stale one is never read."""
+    """A hash of the code that writes the miniature, so that one written by other code is not read."""
     import inspect
 
     from evalkit.video import scenes, write

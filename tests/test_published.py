@@ -182,8 +182,8 @@ def test_a_good_row() -> None:
         (GOOD.replace(",no,", ",maybe,"), 'second_hand is "maybe"'),
         (GOOD.replace("official,,", "official,some,"), 'subtitles is "some"'),
         (GOOD.replace("M-Avg,,,", "M-Avg,task,,"), "a group needs a label"),
-        (GOOD + ",more", "not as many cells"),
-        (GOOD[:20], "not as many cells"),
+        (GOOD + ",more", "the number of cells"),
+        (GOOD[:20], "the number of cells"),
         (f"{GOOD}\n{GOOD.replace('70.5', '71')}", "two rows for M, mlvu, M-Avg from a paper"),
     ],
 )
