@@ -1,4 +1,4 @@
-"""For tests of tasks, trackers and runs: a model that needs no weights. It reads the frames like any other."""
+"""A model without weights, for tests of tasks, trackers and runs. It reads frames as every model does."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ from evalkit.video.resize import FixedSize
 
 @dataclass
 class Constant(ModelSettings):
-    """Answers every question with `reply`; with `reply: brightness`, by the mean brightness of the frames it saw, so
-    that wrong frames show. `fail_on`: a question whose id contains this fails. `seconds`: how long a question takes.
-    `diary`: a file that gets a line for each question that is asked, answered or not."""
+    """Gives every question the same reply.
+
+    `reply`: the text; `brightness` gives the mean brightness of the frames, so that a test notices wrong frames.
+    `fail_on`: questions whose id contains this text fail.
+    `seconds`: time that each question takes.
+    `question_log`: a file to which the id of each question is appended when it is asked.
+    """
 
     name: str = "constant"
     reply: str = "A"
@@ -27,7 +31,7 @@ class Constant(ModelSettings):
     size: int = 32
     fail_on: str = ""
     seconds: float = field(default=0.0, metadata=NEUTRAL)
-    diary: str = field(default="", metadata=NEUTRAL)
+    question_log: str = field(default="", metadata=NEUTRAL)
 
     def frames_wanted(self) -> FrameRequest:
         return FrameRequest(self.rule, self.frames, resize=FixedSize(self.size, self.size))
@@ -37,28 +41,28 @@ class Constant(ModelSettings):
 
 
 @dataclass
-class _Seen(VideoCache):
+class _Brightness(VideoCache):
     brightness: float = 0.0
 
 
-class _ConstantModel(PrefillModel[_Seen]):
+class _ConstantModel(PrefillModel[_Brightness]):
     def __init__(self, settings: Constant) -> None:
         self.settings = settings
 
-    def prefill(self, context: Context) -> _Seen:
+    def prefill(self, context: Context) -> _Brightness:
         started = time.perf_counter()
         means = [float(frame.mean()) for batch in context.frames.batches(8) for frame in batch]
         spent = time.perf_counter() - started
         cost = PrefillCost(frames=len(means), video_decode_s=context.frames.decode_seconds, prefill_s=spent)
-        return _Seen(cost, float(np.mean(means)))
+        return _Brightness(cost, float(np.mean(means)))
 
-    def generate(self, cache: _Seen, prompt: Prompt, decoding: Decoding) -> Reply:
+    def generate(self, cache: _Brightness, prompt: Prompt, decoding: Decoding) -> Reply:
         settings = self.settings
-        if settings.diary:
-            with Path(settings.diary).open("a", encoding="utf-8") as file:
+        if settings.question_log:
+            with Path(settings.question_log).open("a", encoding="utf-8") as file:
                 file.write(f"{prompt.question_id}\n")
         time.sleep(settings.seconds)
         if settings.fail_on and settings.fail_on in prompt.question_id:
-            raise ModelError(f"told to fail on questions with {settings.fail_on}", kind="failed")
+            raise ModelError(f"model.fail_on={settings.fail_on} makes this question fail", kind="failed")
         text = f"{cache.brightness:.3f}" if settings.reply == "brightness" else settings.reply
         return Reply(text, prompt_tokens=len(prompt.text.split()), new_tokens=1, first_token_s=settings.seconds)

@@ -50,23 +50,23 @@ def unbroken(data, tmp_path_factory):
 
 @pytest.mark.slow
 def test_twenty_kills_lose_nothing_and_repeat_next_to_nothing(data, unbroken, tmp_path):
-    results, diary = tmp_path / "r", tmp_path / "diary"
+    results, asked_ids = tmp_path / "r", tmp_path / "asked"
     chance = random.Random(7)
     kills = 0
     while kills < 20 and lines(results) < QUESTIONS - 2:
         before = lines(results)
-        process = started(*arguments(data, results, f"model.diary={diary}"))
+        process = started(*arguments(data, results, f"model.question_log={asked_ids}"))
         wait_for_more(process, results, before)
         time.sleep(chance.uniform(0, 0.06))
         process.kill()
         process.communicate()
         kills += 1
         assert lines(results) >= before, "an answer was lost"
-    process = started(*arguments(data, results, f"model.diary={diary}"))
+    process = started(*arguments(data, results, f"model.question_log={asked_ids}"))
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert stable(only_run(results) / "records.jsonl") == unbroken
-    asked = Counter(diary.read_text().split())
+    asked = Counter(asked_ids.read_text().split())
     assert kills >= 15
     assert len(asked) == QUESTIONS
     assert sum(asked.values()) - QUESTIONS <= kills  # at most the one in flight, each time

@@ -127,8 +127,8 @@ def test_other_questions_under_the_same_names_need_force(own_data, tmp_path):
     path.write_text(path.read_text().replace("Which colour is shown (1)", "What colour is shown (1)"))
     with pytest.raises(RunError, match=r"begun with other questions \(v0-1, v1-1\)"):
         run_here(arguments)
-    assert run_here([*arguments, "resume=force", f"model.diary={tmp_path / 'diary'}"]) == 0
-    assert (tmp_path / "diary").read_text().split() == ["v0-1", "v1-1"]  # asked again, and nothing else
+    assert run_here([*arguments, "resume=force", f"model.question_log={tmp_path / 'asked'}"]) == 0
+    assert (tmp_path / "asked").read_text().split() == ["v0-1", "v1-1"]  # asked again, and nothing else
     manifest = json.loads((only_run(tmp_path / "r") / "manifest.json").read_text())
     assert len(manifest["history"]) == 1
     prompts = {row["question"]: row["prompt"] for row in stable(only_run(tmp_path / "r") / "records.jsonl")}

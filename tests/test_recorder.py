@@ -106,7 +106,7 @@ def test_the_model_never_waits_for_the_judge(data: Path, tmp_path: Path, judge: 
     judge.delay_s = 0.5
     times: list[float] = []
     started = time.monotonic()
-    assert run_here(arguments(data, tmp_path, judge, "model.seconds=0.15", f"model.diary={tmp_path / 'diary'}")) == 0
+    assert run_here(arguments(data, tmp_path, judge, "model.seconds=0.15")) == 0
     times.append(time.monotonic() - started)
     assert judge.most >= 2
     started = time.monotonic()
@@ -128,11 +128,11 @@ def test_what_was_killed_between_reply_and_grade_is_graded_on_the_next_start(
     data: Path, tmp_path: Path, judge: Judge
 ) -> None:
     judge.delay_s = 30.0
-    results, diary = tmp_path / "r", tmp_path / "diary"
-    words = arguments(data, results, judge, f"model.diary={diary}")
+    results, asked_ids = tmp_path / "r", tmp_path / "asked"
+    words = arguments(data, results, judge, f"model.question_log={asked_ids}")
     process = subprocess.Popen(command(*words), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (diary.exists() and len(diary.read_text().split()) == 12):
+    while time.monotonic() < deadline and not (asked_ids.exists() and len(asked_ids.read_text().split()) == 12):
         time.sleep(0.1)
     time.sleep(0.5)
     process.send_signal(signal.SIGKILL)
@@ -141,7 +141,7 @@ def test_what_was_killed_between_reply_and_grade_is_graded_on_the_next_start(
     assert [row["status"] for row in rows] == ["ungraded"] * 12 and all(row["reply"] == "A" for row in rows)
     judge.delay_s = 0.0
     assert run_here(words) == 0
-    assert len(diary.read_text().split()) == 12  # nothing was asked again
+    assert len(asked_ids.read_text().split()) == 12  # nothing was asked again
     rows = stable(only_run(results) / "records.jsonl")
     assert [(row["status"], row["score"]) for row in rows] == [("ok", 1.0)] * 12
 
