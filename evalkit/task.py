@@ -1,8 +1,8 @@
 """The benchmark extension point.
 
 A benchmark is one file in `tasks/`: a dataclass that names its splits, its protocols and how its rows are read. A
-*protocol* is one published way to ask and to score: it binds prompt, token generation, grader, scoring unit and
-metrics, so that a number never stands without the way it came about.
+*protocol* is one published way to ask and to score: it fixes prompt, token generation, grader, scoring unit and
+metrics. Every score is reported with the name of its protocol.
 """
 
 from __future__ import annotations
@@ -39,12 +39,19 @@ Cues = Callable[[VideoQuestions, FramePlan], tuple[Cue, ...]]
 
 @dataclass(frozen=True)
 class Protocol:
-    """One published way to ask and to score a benchmark. The first of `metrics` is the headline.
+    """One published way to ask and to score a benchmark.
 
-    `prompt` gives the user text that follows the video; it sees the frames that will be read, because some benchmarks
-    show only the subtitles that coincide with them. `cues` are subtitles that stand between the frames and are
-    therefore shared by all questions of the video. `clean` is what the published pipeline does to a reply before its
-    grader reads it. `source` says where this protocol is defined.
+    source: where the protocol is published.
+    prompt: makes the user text that follows the video. It gets the frame plan, because some benchmarks show only the
+        subtitles at the times of the frames.
+    grader: reads and grades a reply.
+    metrics: the first is the headline.
+    decoding: how tokens are generated.
+    system: the system text; None: the model's default.
+    answer_prefix: the start of the reply, which the model continues.
+    unit: which questions are scored together.
+    cues: makes the subtitles between frames, which all questions of the video share.
+    clean: what the published pipeline removes from a reply before its grader reads it.
     """
 
     source: str
@@ -61,8 +68,11 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Split:
-    """`questions` and `videos`: the counts of a complete copy, several where published copies differ; empty: unknown.
-    `hidden`: the answers are not public, so there is a submission file and no score."""
+    """A part of a benchmark.
+
+    questions, videos: their number in a complete copy; several where published copies differ; empty: not known.
+    hidden: the answers are not public. A run writes a submission file and no score.
+    """
 
     questions: tuple[int, ...] = ()
     videos: tuple[int, ...] = ()
@@ -71,13 +81,17 @@ class Split:
 
 @dataclass(frozen=True)
 class HubData:
-    """Where a benchmark's hub copy lives. `repos` in order of preference; `folder` is where the videos are unpacked,
-    below evalkit's data folder or `$HF_HOME`, as other harnesses do. `by_hand`: what the hub does not have, and how
-    to get it.
+    """Where a benchmark's data is on the Hugging Face hub, and where it is unpacked.
 
-    `files`: patterns of what is wanted of the repository. `flat`: its archives unpack into the one folder, whatever
-    folders they hold. `gated`: its terms must be accepted on the hub first. `also`: what other repositories have of
-    it, for the same folder.
+    repos: repositories with the same data, in order of preference.
+    folder: where the data is unpacked, below evalkit's data folder; other harnesses use it below `$HF_HOME`.
+    size_gb: size of the download.
+    by_hand: which data the hub does not have, and how to get it.
+    revision: branch, tag or commit.
+    files: patterns of the files that are downloaded.
+    flat: all files of the archives are unpacked into `folder` itself, without the archives' own folders.
+    gated: a user must accept the repository's terms on the hub first.
+    also: further repositories, unpacked into the same folder.
     """
 
     repos: tuple[str, ...]
@@ -93,16 +107,16 @@ class HubData:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A copy of a benchmark's data: the folder `root`, and how it came there. `source`: hub, local or mini. `remedy`:
-    what to do when it is incomplete."""
+    """A copy of a benchmark's data in the folder `root`. `source`: hub, local or mini. `remedy`: what the user can do
+    if it is incomplete."""
 
     root: Path
     source: str = "local"
-    remedy: str = "Look at the folder."
+    remedy: str = "Check the folder."
 
     @property
     def miniature(self) -> bool:
-        """Made by evalkit, and far smaller than the benchmark."""
+        """Whether evalkit made it, much smaller than the benchmark."""
         return self.source == "mini"
 
 
@@ -128,7 +142,7 @@ class Task(ABC):
     splits: ClassVar[Mapping[str, Split]]
     protocols: ClassVar[Mapping[str, Protocol]]
     tables: ClassVar[tuple[str, ...]] = ()
-    """The groups of a question that get a table of slices."""
+    """The groups of questions that are reported as tables of slices."""
     hub: ClassVar[HubData | None] = None
 
     def __post_init__(self) -> None:
@@ -144,27 +158,27 @@ class Task(ABC):
                 f"Choose one of: {', '.join(choices)}."
             )
 
-    # What a benchmark says of itself -----------------------------------------------------------------------------
+    # What a benchmark defines ------------------------------------------------------------------------------------
 
     @abstractmethod
     def load(self, root: Path) -> Iterable[VideoQuestions]:
-        """Read the split below `root`, in the hub's layout or the official one. Videos of the same video and the same
-        shared context may come in pieces; they are merged. Raises DataError naming file, row and column."""
+        """Read the split below `root`, in the hub's layout or the official one. One video may be yielded several times
+        with some of its questions each; these are merged. Raises DataError naming file, row and column."""
 
     def make_miniature(self, root: Path) -> None:
-        """Write a small version of the benchmark below `root`, in its official layout, with real videos whose
-        questions can be answered by looking. Deterministic."""
+        """Write a small version of the benchmark below `root`, in its official layout, with real video files that show
+        the answers. Deterministic."""
         raise ConfigError(f"{self.benchmark} has no miniature: use source=hub or source=local.")
 
     def available_protocols(self) -> Mapping[str, Protocol]:
-        """The protocols of the chosen settings; override where they differ by split or by subtitles."""
+        """The protocols under the task's settings. Override where they differ by split or by subtitles."""
         return self.protocols
 
-    # What the loop asks ------------------------------------------------------------------------------------------
+    # What the evaluation loop calls ------------------------------------------------------------------------------
 
     @cached_property
     def rules(self) -> Protocol:
-        """The protocol in force."""
+        """The protocol under the task's settings."""
         rules = self.available_protocols()[self.protocol]
         return rules if self.reasoning == "protocol" else replace(rules, clean=strip_reasoning)
 
@@ -191,17 +205,17 @@ class Task(ABC):
         return items
 
     def context(self, item: VideoQuestions, frames: FrameStream) -> Context:
-        """What all questions of the video share."""
+        """What all questions of the video share: frames, system text, cues."""
         cues = self.rules.cues(item, frames.plan) if self.rules.cues else ()
         return Context(item.video, frames, self.rules.system, cues)
 
     def prompt(self, item: VideoQuestions, question: Question, plan: FramePlan) -> Prompt:
-        """What is asked of this question, byte for byte as the protocol has it."""
+        """The prompt of a question, byte for byte as the protocol defines it."""
         text = self.rules.prompt(item, question, plan)
         return Prompt(text, self.rules.answer_prefix, question.id, question.text)
 
     def grade(self, question: Question, reply: str) -> Grade:
-        """The reply as the protocol reads it. Never raises, whatever the reply."""
+        """Grade a reply under the protocol. Raises for no reply, however malformed."""
         rules = self.rules
         return grade_reply(rules.grader, rules.clean, question, reply)
 
@@ -216,8 +230,8 @@ class Task(ABC):
         )
 
     def submission(self, records: Sequence[Record], items: Sequence[VideoQuestions]) -> dict[str, str]:
-        """File name -> content of the files that a benchmark's server wants, of the records and of the videos whose
-        questions were asked. Default: none."""
+        """File name -> content of the files to submit to a benchmark's server. `items`: the videos and questions that
+        were asked. Default: no files."""
         return {}
 
     def expected_questions(self) -> int | None:
@@ -226,12 +240,12 @@ class Task(ABC):
         return max(counts) if counts else None
 
     def dirty(self, items: Sequence[VideoQuestions]) -> list[str]:
-        """`id: why` of the questions that no reply could answer rightly. A few benchmarks have some."""
+        """The questions that no reply can answer correctly, as `id: reason`. A few benchmarks contain some."""
         questions = (q for item in items for q in item.questions)
         return [f"{q.id}: {why}" for q in questions if (why := gold_problem(self.rules.grader, q))]
 
     def _check_questions(self, items: Sequence[VideoQuestions], data: DataSet) -> None:
-        """What holds for an incomplete copy as well."""
+        """The checks that an incomplete copy must pass too."""
         name = f"{self.benchmark} ({self.split})"
         if not items:
             raise DataError(f"{name} has no questions below {data.root}.")
@@ -242,8 +256,8 @@ class Task(ABC):
             raise DataError(f"{name}: {len(dirty)} of {found} questions can have no right answer.{_listed(dirty)}")
 
     def check_complete(self, items: Sequence[VideoQuestions], data: DataSet) -> None:
-        """Raises DataError for units, questions or videos that are missing. Override to check more, of a miniature as
-        well."""
+        """Raise DataError for missing units, questions or videos; a miniature passes. Override for further checks,
+        which then apply to a miniature too."""
         if data.miniature:
             return
         name = f"{self.benchmark} ({self.split})"
@@ -264,7 +278,7 @@ class Task(ABC):
             )
 
     def _check_units(self, items: Sequence[VideoQuestions]) -> None:
-        """Questions that are scored together have to say so, and all be there."""
+        """Raise DataError for a unit that lacks some of its questions."""
         size = self.rules.unit.size
         sizes = Counter(q.unit for item in items for q in item.questions)
         broken = [f"{unit}: {count} of {size}" for unit, count in sizes.items() if count != size]
@@ -276,7 +290,7 @@ class Task(ABC):
 
 
 _DIRTY = 0.02
-"""More questions without a possible right answer than this are no slips of a benchmark, but data read wrongly."""
+"""The share of questions that no reply can answer correctly above which the data was probably read wrongly."""
 
 
 def _listed(lines: Sequence[str], shown: int = 5) -> str:
@@ -284,7 +298,8 @@ def _listed(lines: Sequence[str], shown: int = 5) -> str:
 
 
 def merge_by_video(items: Iterable[VideoQuestions]) -> list[VideoQuestions]:
-    """One video for each video (and crop, and shared context), in order of first appearance, questions in order."""
+    """Merge the items of one video: same file, start, end and shared context. Items are in order of first appearance,
+    and questions keep their order."""
     merged: dict[tuple[object, ...], list[VideoQuestions]] = {}
     for item in items:
         video = item.video

@@ -1,7 +1,7 @@
-"""The types that the other modules share. A task gives videos with their questions; frames are read; a model replies;
-replies are graded; each becomes one record.
+"""The types that the other modules share: videos with questions, frames, prompts, replies, grades, records.
 
-Plain dataclasses whose methods only keep them well-formed. Times are seconds (`_s`), sizes are bytes (`_bytes`).
+They are dataclasses; their methods only check or complete their fields. Times are in seconds (`_s`), sizes in bytes
+(`_bytes`).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Composite:
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A file, or the part of it between `start_s` and `end_s`; or a folder of numbered pictures, `fps` a second.
-    `duration_s` is the annotated one: it feeds the ETA, the dry run and the doctor, never the sampling."""
+    """A file, or the part of it from `start_s` to `end_s`; or a folder of numbered pictures, `fps` of them a second.
+    `duration_s`: the annotated length. The ETA, the dry run and the doctor use it; the choice of frames does not."""
 
     id: str
     path: Path
@@ -56,8 +56,14 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`text` and `options` verbatim from the data. `unit`: questions that are scored together (VNBench's four tries);
-    its own id unless set. `groups`: slice name -> labels, several where the benchmark is multi-label."""
+    """One question.
+
+    text, options: verbatim from the data.
+    gold: the right answer.
+    unit: questions with the same unit are scored together (VNBench's four tries). Default: the question's id.
+    groups: slice name -> labels; several labels where the benchmark is multi-label.
+    meta: further data of the benchmark, for its prompts.
+    """
 
     id: str
     text: str
@@ -72,14 +78,14 @@ class Question:
             object.__setattr__(self, "unit", self.id)
 
     def digest(self) -> str:
-        """Changes with the text, the options or the gold: an answer to another question is no answer to this one."""
+        """A hash of text, options and gold. A stored answer belongs to this question only if its digest is the same."""
         return sha256(repr((self.text, self.options, self.gold)).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class VideoQuestions:
-    """What shares one prefill: a video, all its questions, and the system text and subtitles they have in common.
-    `cluster`: intervals and tests are clustered by it; the video, unless set."""
+    """A video with all its questions, which share one prefill. `cluster`: intervals and tests are clustered by it;
+    default: the video's id. `meta`: further data of the benchmark."""
 
     video: Video
     questions: tuple[Question, ...]
@@ -160,7 +166,7 @@ class FrameStream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """A subtitle that stands between frames: before frame number `at` of the plan (`len(plan)`: after the last)."""
+    """A subtitle between two frames: before frame number `at` of the plan (`len(plan)`: after the last frame)."""
 
     at: int
     text: str
@@ -178,9 +184,12 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What differs between the questions of a video: the user text that follows the video, and the words already put
-    into the assistant's mouth (`Best Option: (`). `question_id` and `question` let a relevance method look a question
-    up or read it without its options."""
+    """What differs between the questions of a video.
+
+    text: the user text that follows the video.
+    answer_prefix: the start of the reply, which the model continues (`Best Option: (`).
+    question_id, question: for relevance methods: the question's id, and its text without options.
+    """
 
     text: str
     answer_prefix: str = ""
@@ -202,7 +211,7 @@ class Decoding:
 
 @dataclass(slots=True)
 class PrefillCost:
-    """What one prefill took; its questions share it. None: not measured."""
+    """The cost of one prefill, which all questions of the video share. None: not measured."""
 
     frames: int | None = None
     visual_tokens: int | None = None
@@ -218,11 +227,11 @@ class PrefillCost:
 
 @dataclass(slots=True)
 class Reply:
-    """Raw text as generated, and what it took. None: not measured.
+    """The raw text that a model generated, and its cost. None: not measured.
 
     `prompt`: the question as the model reads it (chat template applied), without what `Answers.context` holds; None:
-    the prompt's own text. `details`: what only this model knows of an answer, as plain JSON values; the model's
-    settings say how to show them (`ModelSettings.describe`). `remarks`: sentences a reader of the answer should see.
+    the prompt's own text. `details`: data of this kind of model, as JSON values; `ModelSettings.describe` shows them.
+    `remarks`: sentences that a reader of the answer should see.
     """
 
     text: str
@@ -241,9 +250,17 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """`score` in [0, 1] (judged tasks: their own scale), None when the protocol drops the question or no answer is
-    known. `values` are further named scores of the same reply (R@0.5, IoU). `rule` says how `extracted` was found.
-    `graded`: False where the answer still waits for a judge; `note` then says why."""
+    """The grade of one reply.
+
+    score: from 0 to 1 (judged tasks: their own scale); None if the protocol excludes the question or no answer is
+        known.
+    extracted: the answer that was read in the reply.
+    rule: how `extracted` was read.
+    valid: an answer could be read.
+    values: further scores of the same reply by name (R@0.5, IoU).
+    graded: False if the judge has not graded it yet.
+    note: a remark of the grader; if `graded` is False, why.
+    """
 
     score: float | None
     extracted: str | tuple[float, float] | None = None
@@ -256,11 +273,11 @@ class Grade:
 
 @dataclass(slots=True)
 class Prefill:
-    """One pass of a model over a video; one line of prefills.jsonl. A model without a prefill has one as well, with
-    the frames and no cost. None, or a missing key: not measured.
+    """One pass of a model over a video; one line of prefills.jsonl. For a model without a prefill it holds the frames
+    and no cost. None, or a missing key: not measured.
 
-    `id` follows from what was read (video, file, frames, context), so that records are the same however a run was
-    interrupted; a video that was prefilled twice has two lines of one id.
+    `id` is a hash of the input (video, file, frames, context), so that an interrupted run has the same records as one
+    that was not. A video that was prefilled twice has two lines with the same id.
     """
 
     id: str
@@ -282,8 +299,8 @@ class Prefill:
 
 @dataclass(slots=True)
 class Record:
-    """One answer; one line of records.jsonl. Scores, tables and pages are computed from records and prefills. None,
-    or a missing key: not measured, or not there."""
+    """One reply with its grade; one line of records.jsonl. Scores, tables and pages are computed from records and
+    prefills. None, or a missing key: not measured, or without a value."""
 
     run: str
     task: str
