@@ -1,4 +1,4 @@
-"""Where questions are answered: in this process, or by workers elsewhere. Records do not depend on it."""
+"""Executors decide where a model runs: in this process or in workers. The records are the same."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from evalkit.video.settings import VideoSettings
 
 @dataclass(frozen=True)
 class WorkerStarted:
-    """A worker has begun: its name and the hardware of its machine."""
+    """A worker has started. `hardware`: see `provenance.hardware`."""
 
     name: str
     hardware: dict[str, Any]
@@ -29,7 +29,8 @@ Event = evaluate.Event | WorkerStarted
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """All that a worker needs, small enough to be sent to one: settings, not weights."""
+    """What a worker needs in order to start. It holds settings, not weights, so that it can be sent to other
+    machines."""
 
     task: Task
     model: ModelSettings
@@ -40,7 +41,7 @@ class WorkerSetup:
 
 
 class ModelWorker:
-    """Holds a loaded model and a frame reader, and answers the questions of videos with them."""
+    """A loaded model and a frame reader, which answer the questions of videos."""
 
     def __init__(self, setup: WorkerSetup) -> None:
         self.model: VideoModel = setup.model.build()
@@ -60,5 +61,5 @@ class ModelWorker:
 class Executor(ABC):
     @abstractmethod
     def run(self, setup: WorkerSetup, items: Sequence[VideoQuestions]) -> Iterator[Event]:
-        """Workers as they begin; prefills and records as they come, each question once, in any order, a prefill before
-        its records. Closing the iterator stops the workers."""
+        """Yield each worker when it starts, and prefills and records as they are made: one record for each question, in
+        any order, and a prefill before its records. Closing the iterator stops the workers."""

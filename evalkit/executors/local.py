@@ -1,4 +1,4 @@
-"""In this process: `executor=local`."""
+"""`executor=local`: the model runs in this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evalkit.types import VideoQuestions
 
 @dataclass
 class Local(Executor):
-    """One worker, in the task's order."""
+    """One worker, which takes the videos in the task's order."""
 
     def run(self, setup: WorkerSetup, items: Sequence[VideoQuestions]) -> Iterator[Event]:
         worker = ModelWorker(setup)

@@ -1,8 +1,8 @@
-"""Many GPUs, many machines: `executor=ray` (the extra `ray`).
+"""`executor=ray` (the extra `ray`): workers on several GPUs or machines.
 
-Ray places the workers, restarts those that die and moves the data; evalkit only says what is to be done next. Workers
-pull videos, longest first, so that none is left with a long one at the end. Records stream back as they are answered
-and are written by the one process that started the run.
+Ray places the workers, restarts those that die and transfers the data. Workers take videos from a queue, the longest
+first, so that no worker starts a long video at the end. Records are sent to the process that started the run, which
+writes them.
 """
 
 from __future__ import annotations
@@ -32,9 +32,13 @@ _PORT = 6379  # Ray's default
 
 @dataclass
 class Ray(Executor):
-    """`workers`: how many, each with a model of its own; those that find no place yet join when there is one.
-    `address`: a running cluster (`auto`, `ray://...`); null starts Ray on this machine. `gpus_per_worker`: null is one
-    where the cluster has GPUs. `tries`: how often a video may take its worker down before its questions are marked."""
+    """Workers on one machine or a Ray cluster.
+
+    `workers`: their number; each loads a model. Those for which there are no resources yet start when there are.
+    `gpus_per_worker`: null: 1 if the cluster has GPUs, else 0.
+    `address`: of a running cluster (`auto`, `ray://...`); null: Ray is started on this machine.
+    `tries`: when a video has ended its worker this many times, its questions are marked as failed.
+    """
 
     workers: int = 1
     gpus_per_worker: float | None = None
@@ -53,11 +57,11 @@ class Ray(Executor):
         own = not ray.is_initialized()
         if own:
             _start(ray, self.address)
-        crew = _Crew(ray, self, setup)
+        workers = _Workers(ray, self, setup)
         try:
-            yield from crew.run(items)
+            yield from workers.run(items)
         finally:
-            crew.dismiss()
+            workers.stop()
             if own:
                 ray.shutdown()
 
@@ -71,13 +75,14 @@ def _ray() -> Any:
 
 
 def _start(ray: Any, address: str | None) -> None:
-    """`local` is said aloud: without it Ray takes the cluster that RAY_ADDRESS names, or one it finds."""
+    """Start Ray, or connect to the cluster at `address`. Without the explicit address "local", Ray would connect to the
+    cluster that RAY_ADDRESS names, or to one that runs on this machine."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do anyway; silences its warning
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the future default of Ray; avoids its warning
     own = {"address": "local", "include_dashboard": False}
     if address:
         _check_reachable(address)
-    with _own_signals():
+    with _sigterm_handler_kept():
         try:
             ray.init(**({"address": address} if address else own), log_to_driver=False)
         except (ConnectionError, ValueError) as error:
@@ -85,7 +90,7 @@ def _start(ray: Any, address: str | None) -> None:
 
 
 def _check_reachable(address: str) -> None:
-    """Raises ConfigError for an address where nothing listens: Ray itself would try for minutes."""
+    """Raise ConfigError if nothing listens at the address. Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").partition(":")
     if address == "auto" or not host:
         return
@@ -93,13 +98,13 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host, int(port or _PORT)), timeout=_CONNECT_S).close()
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"executor.address={address}: nothing answers there ({error}). Is the head node up, and the port right?"
+            f"executor.address={address}: no connection ({error}). Check that the head node runs, and the port."
         ) from None
 
 
 @contextmanager
-def _own_signals() -> Iterator[None]:
-    """Ray takes SIGTERM for itself; here it means what Ctrl-C means."""
+def _sigterm_handler_kept() -> Iterator[None]:
+    """Restore the handler of SIGTERM, which Ray replaces: evalkit handles SIGTERM like Ctrl-C."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -109,10 +114,11 @@ def _own_signals() -> Iterator[None]:
 
 
 class _Queue:
-    """The videos that are still to be done, and who has which. Lives in an actor: workers pull from it."""
+    """The videos that no worker has taken yet, and those that each worker has taken. It runs in a Ray actor of its
+    own."""
 
     def __init__(self, items: Sequence[VideoQuestions]) -> None:
-        self.waiting = sorted(items, key=_seconds)  # the last is the longest
+        self.waiting = sorted(items, key=_seconds)  # the longest is the last
         self.taken: dict[int, list[VideoQuestions]] = {}
 
     def take(self, worker: int) -> VideoQuestions | None:
@@ -123,7 +129,7 @@ class _Queue:
         return item
 
     def give_back(self, worker: int, items: Sequence[VideoQuestions]) -> None:
-        """What a dead worker had not answered, in front of everything else."""
+        """Queue the unanswered videos of a dead worker again, before all others."""
         self.taken[worker] = []
         self.waiting.extend(items)
 
@@ -136,7 +142,8 @@ def _seconds(item: VideoQuestions) -> float:
 
 
 class _Member:
-    """One worker. The model is built with the first video, so that what is wrong with it is reported as such."""
+    """One worker, in a Ray actor. The model is built in `work`, so that its errors are those of a task and keep their
+    type."""
 
     def __init__(self, setup: WorkerSetup, number: int) -> None:
         self.setup = replace(setup, labels=replace(setup.labels, worker=_name(number)))
@@ -145,7 +152,7 @@ class _Member:
         self.hardware: dict[str, Any] = {}
 
     def work(self, queue: Any) -> Iterator[Event]:
-        """The hardware it runs on, then prefills and records."""
+        """Yield the worker's hardware, then prefills and records."""
         import ray
 
         self.hardware = self.hardware or hardware()
@@ -158,47 +165,46 @@ def _name(number: int) -> str:
     return f"ray-{number}"
 
 
-class _Crew:
+class _Workers:
     """The workers of one run."""
 
     def __init__(self, ray: Any, settings: Ray, setup: WorkerSetup) -> None:
         self.ray, self.settings, self.setup = ray, settings, setup
         self.done: set[str] = set()
-        self.deaths: Counter[str] = Counter()  # by video
-        self.idle_deaths: Counter[int] = Counter()  # by worker, since its last answer
+        self.deaths: Counter[str] = Counter()  # of workers, by video
+        self.idle_deaths: Counter[int] = Counter()  # by worker: deaths without a video since its last answer
         self.members: list[Any] = []
-        self.at_work: set[int] = set()  # workers that have said so since they were last begun
+        self.at_work: set[int] = set()  # workers that have yielded WorkerStarted since their last start
         self.queue: Any = None
 
     def run(self, items: Sequence[VideoQuestions]) -> Iterator[Event]:
-        """Every question once, whatever becomes of the workers."""
+        """Yield one record for each question, also when workers die."""
         ray = self.ray
-        self._engage(items)
+        self._start_workers(items)
         streams = {self._begin(n): n for n in range(len(self.members))}
-        resting: set[int] = set()
+        finished: set[int] = set()
         questions = sum(len(item.questions) for item in items)
-        while len(self.done) < questions:  # some workers may never have found a place
+        while len(self.done) < questions:  # not until all workers end: some may never start
             if not streams:
-                streams = self._once_more(items)
-                resting.clear()
+                streams = self._restart(items)
+                finished.clear()
             (ready,), _ = ray.wait(list(streams), num_returns=1, fetch_local=False)
             number = streams.pop(ready)
             try:
                 event: Event = ray.get(next(ready))
             except StopIteration:
-                resting.add(number)
+                finished.add(number)
                 continue
-            except ray.exceptions.RayTaskError as error:  # raised by the worker's own code, which goes on to live
-                self._explain(error)
+            except ray.exceptions.RayTaskError as error:  # an error in the worker's code; its process still runs
+                self._raise_users_mistake(error)
                 raise
             except ray.exceptions.RayActorError as error:
                 yield from self._recover(number, error)
-                streams |= {
-                    self._begin(n): n for n in (number, *resting)
-                }  # it may never find a place again; they have one
-                resting.clear()
+                # The restarted worker may find no resources. Those that had finished still have theirs: start all.
+                streams |= {self._begin(n): n for n in (number, *finished)}
+                finished.clear()
                 continue
-            except ray.exceptions.ObjectLostError:  # gone with its machine, as the worker will turn out to be
+            except ray.exceptions.ObjectLostError:  # its machine is lost; the next call reports the worker as dead
                 streams[ready] = number
                 continue
             streams[ready] = number
@@ -212,26 +218,27 @@ class _Crew:
                 self.done.add(event.question)
                 yield event
 
-    def dismiss(self) -> None:
-        """End the workers; a cluster that is not ours gets its place back."""
+    def stop(self) -> None:
+        """End the workers, and release their resources in a cluster that goes on."""
         for actor in filter(None, [*self.members, self.queue]):
             self.ray.kill(actor)
 
-    def _engage(self, items: Sequence[VideoQuestions]) -> None:
-        """The queue, on the machine of this command so that no other's loss is the queue's; and the workers."""
+    def _start_workers(self, items: Sequence[VideoQuestions]) -> None:
+        """Start the queue and the workers. The queue is on this machine, so that it outlives other machines."""
         ray = self.ray
         gpus = self.settings.gpus_per_worker
         if gpus is None:
             gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
-        self._check_room({"CPU": self.settings.cpus_per_worker, "GPU": gpus})
+        self._check_resources({"CPU": self.settings.cpus_per_worker, "GPU": gpus})
         affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         here = affinity(ray.get_runtime_context().get_node_id(), soft=False)
         self.queue = ray.remote(num_cpus=0, scheduling_strategy=here)(_Queue).remote(items)
         member = ray.remote(num_cpus=self.settings.cpus_per_worker, num_gpus=gpus, max_restarts=-1)(_Member)
         self.members = [member.remote(self.setup, n) for n in range(min(self.settings.workers, len(items)))]
 
-    def _check_room(self, wanted: Mapping[str, float]) -> None:
-        """A worker that fits nowhere would be waited for forever."""
+    def _check_resources(self, wanted: Mapping[str, float]) -> None:
+        """Check that some machine has the resources of a worker, because Ray waits for one without end. Raises
+        ConfigError if Ray runs on this machine only; in a cluster a machine may join later."""
         machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         if any(all(machine.get(what, 0.0) >= n for what, n in wanted.items()) for machine in machines):
             return
@@ -241,26 +248,26 @@ class _Crew:
             f"that many (there is: {there})"
         )
         if self.settings.address is None:
-            raise ConfigError(f"{text}. Ask for fewer.")
+            raise ConfigError(f"{text}. Set lower values.")
         print(f"{text}; waiting until one joins the cluster.", file=sys.stderr, flush=True)
 
     def _begin(self, number: int) -> Any:
         return self.members[number].work.options(num_returns="streaming").remote(self.queue)
 
-    def _explain(self, error: Any) -> None:
-        """Raise what a user can do something about; a programming error stays what it is."""
+    def _raise_users_mistake(self, error: Any) -> None:
+        """Raise the EvalkitError behind an error of Ray. Returns for a programming error."""
         if isinstance(error.cause, EvalkitError):
             raise error.cause from None
         if isinstance(error.cause, self.ray.exceptions.RayActorError):
             raise RunError(
-                "the queue of videos was lost, or the connection to it. The same command continues."
+                "the process with the queue of videos ended, or the connection to it. The same command continues."
             ) from None
 
     def _recover(self, number: int, error: Exception) -> Iterator[Record]:
-        """A worker died: Ray restarts it, its unanswered questions go to whoever pulls next. A video that keeps taking
-        workers down costs its own questions."""
+        """After the death of a worker, which Ray restarts: queue its unanswered questions again. Yield failed records
+        for a video that has ended its worker `tries` times."""
         if number not in self.at_work and isinstance(error, self.ray.exceptions.ActorUnavailableError):
-            time.sleep(_UNAVAILABLE_S)  # it is being restarted, or Ray is not yet sure that its machine is gone
+            time.sleep(_UNAVAILABLE_S)  # it is being restarted, or Ray does not know yet that its machine is lost
             return
         self.at_work.discard(number)
         left = list(filter(None, map(self._unanswered, self.ray.get(self.queue.taken_by.remote(number)))))
@@ -268,7 +275,7 @@ class _Crew:
             self._count_idle_death(number, error)
         again = []
         for position, item in enumerate(left):
-            self.deaths[item.video.id] += position == 0  # the one at hand; the others were only being decoded
+            self.deaths[item.video.id] += position == 0  # the model had the first; the others were being decoded
             if self.deaths[item.video.id] < self.settings.tries:
                 again.append(item)
                 continue
@@ -279,20 +286,22 @@ class _Crew:
         self.ray.get(self.queue.give_back.remote(number, again[::-1]))
 
     def _count_idle_death(self, number: int, error: Exception) -> None:
-        """A worker that ends before it has taken a video would do so for ever."""
+        """Raise RunError when a worker has ended `tries` times before it took a video."""
         self.idle_deaths[number] += 1
         if self.idle_deaths[number] >= self.settings.tries:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RunError(
-                f"worker {_name(number)} ended {self.settings.tries} times before it could take a video ({reason}). Is "
-                f"there memory for the model, {self.settings.workers} times? Try executor=local to see its own words."
+                f"worker {_name(number)} ended {self.settings.tries} times before it could take a video ({reason}). "
+                f"Is there memory for {self.settings.workers} models? executor=local shows the model's own error."
             )
 
-    def _once_more(self, items: Sequence[VideoQuestions]) -> dict[Any, int]:
-        """All workers are through, but answers were lost on their way."""
+    def _restart(self, items: Sequence[VideoQuestions]) -> dict[Any, int]:
+        """All workers have finished, but records were lost on the way: ask the missing questions again."""
         self.idle_deaths[-1] += 1
         if self.idle_deaths[-1] > self.settings.tries:
-            raise RunError("answers keep being lost between Ray's workers and this process. The same command goes on.")
+            raise RunError(
+                "answers were lost repeatedly between Ray's workers and this process. The same command continues."
+            )
         self.ray.get(self.queue.give_back.remote(-1, list(filter(None, map(self._unanswered, items)))))
         return {self._begin(n): n for n in range(len(self.members))}
 
