@@ -1,4 +1,4 @@
-"""From YAML to objects: the schema of the whole configuration, and the only code that instantiates a `_target_`.
+"""Makes objects from YAML: the schema of the whole configuration, and the only code that instantiates a `_target_`.
 
 A group's YAML names a dataclass in `_target_`; its other keys are the fields of that dataclass. The schema of a task or
 model is therefore in the file of the task or model. Misspelt keys, wrong types and impossible values are reported

@@ -3,9 +3,9 @@
     python -m evalkit.rescore RUN task.protocol=lmms_eval
 
 RUN is a run folder, `results/<task>/<model>/<key>`. Settings: task.*, source=, source.*, tracker=, tracker.*,
-results=<folder>, dry_run=true (say what a judge would be asked, and ask nothing) and plugins=[<package>,...], which a
-run of somebody else cannot list by itself. The replies stay what they were; the new grades stand in a run folder of
-their own, which says whose replies they are and which protocol's prompts they answer.
+results=<folder>, dry_run=true (print how many requests a judge would get, and stop) and plugins=[<package>,...], which
+is not read from the run folder, because that may be somebody else's. The replies stay as they are. The new grades are
+written to a run folder of their own, which names the run and the protocol that the replies come from.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def rescore(arguments: Arguments) -> int:
 
 
 def stored_replies(arguments: Arguments) -> tuple[StoredReplies, Path]:
-    """What is to be graded, and the results folder for it. Raises EvalkitError."""
+    """The replies to grade, and the results folder for the grades. Raises EvalkitError."""
     results, listed = arguments.setting("results"), arguments.setting("plugins", "") or ""
     plugins = plugin_names(listed)
     if len(arguments.names) != 1:
@@ -82,7 +82,7 @@ def stored_replies(arguments: Arguments) -> tuple[StoredReplies, Path]:
 
 
 def _forecast(task: Task, records: Sequence[Record], questions: Mapping[str, Question]) -> str:
-    """What grading would ask of a judge."""
+    """How many requests grading would send to a judge, as a sentence."""
     answers = [
         (questions[record.question], task.rules.clean(record.reply).text)
         for record in records
@@ -95,17 +95,17 @@ def _forecast(task: Task, records: Sequence[Record], questions: Mapping[str, Que
     if not isinstance(grader, JudgedGrader):
         return f"{text}; no judge is asked"
     if grader.judge is None:
-        return f"{text}; they would wait for a judge: set task.judge.base_url and task.judge.model"
+        return f"{text}; they would stay ungraded: set task.judge.base_url and task.judge.model"
     count = grader.judge.count(chat for question, reply in answers for chat in grader.chats(question, reply))
     judge = grader.judge.settings
     return (
         f"{text}; {count.to_ask} requests to {judge.model} at {judge.base_url} (judge.max_calls={judge.max_calls}), "
-        f"{count.cached} judgements are at hand"
+        f"{count.cached} judgements are cached"
     )
 
 
 def _check_golds(path: Path, records: Sequence[Record], questions: Mapping[str, Question]) -> None:
-    """Raises DataError where the data has other questions under the same ids: grades would mean nothing."""
+    """Raise DataError if the data has other questions under the same ids: their grades would be wrong."""
     for record in records:
         question = questions.get(record.question)
         gold = list(question.gold) if question and isinstance(question.gold, tuple) else question and question.gold
@@ -117,7 +117,7 @@ def _check_golds(path: Path, records: Sequence[Record], questions: Mapping[str, 
 
 
 def _config(path: Path, arguments: Arguments) -> DictConfig:
-    """The run's own configuration with the overrides on top. Only what needs no model can be changed."""
+    """The run's configuration with the overrides. Only settings that need no model can be changed."""
     file = path / "config.yaml"
     if not file.is_file():
         raise RunError(f"{path} has no config.yaml: it is no run folder.")
@@ -141,7 +141,7 @@ def _config(path: Path, arguments: Arguments) -> DictConfig:
 
 
 def _remarks(stored: StoredRun) -> list[str]:
-    """What the run said of itself, without an earlier rescoring."""
+    """The remarks of the run, without those of an earlier rescoring."""
     known = stored.manifest.get("remarks") or (stored.summary or {}).get("remarks") or []
     return [str(remark) for remark in known if not str(remark).startswith("rescored:")]
 

@@ -555,8 +555,8 @@ def test_without_a_judge_answers_are_kept_and_rescored_later(
     assert waiting == {("ungraded", None, "not judged: no judge is set")}
     named = [f"task.judge.base_url={endpoint.url}", "task.judge.model=j"]
     for settings, told in (
-        ([], "2 replies to grade by MLVU (dev_generation, protocol official); they would wait for a judge"),
-        (named, f"2 requests to j at {endpoint.url} (judge.max_calls=5000), 0 judgements are at hand"),
+        ([], "2 replies to grade by MLVU (dev_generation, protocol official); they would stay ungraded"),
+        (named, f"2 requests to j at {endpoint.url} (judge.max_calls=5000), 0 judgements are cached"),
     ):
         assert rescore(Arguments([str(run)], [*settings, "dry_run=true"], MINE)) == 0
         assert told in capsys.readouterr().out
