@@ -1,4 +1,4 @@
-"""The command: the rows of logs become records, and the records a run folder."""
+"""The command: makes records from the rows of logs, and a run folder from the records."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from evalkit.task import Task
 from evalkit.types import Question, Record, VideoQuestions
 
 _MOST_PADDED = 8
-"""Harnesses repeat a few documents so that all ranks have equally many, one for each rank at most. A log with more
-repeated questions holds several runs."""
+"""The most questions that one log may answer twice. Harnesses repeat a few documents (at most one for each rank), so
+that all ranks have equally many. A log with more repeated questions holds several runs."""
 
 
 def import_log(arguments: Arguments) -> int:
@@ -44,7 +44,7 @@ def import_log(arguments: Arguments) -> int:
     _report(matches, rows, skip=unmatched == "skip")
     model = slug(name or files[0].name.split(".")[0])
     origin = _origin(files, matches)
-    content = {key: origin[key] for key in ("sha256", "replies")}  # names of files change no answer
+    content = {key: origin[key] for key in ("sha256", "replies")}  # file names are not part of the run key
     replies = StoredReplies(
         task=task,
         data=data,
@@ -88,7 +88,7 @@ def _origin(files: Sequence[LogFile], matches: Matches) -> dict[str, Any]:
 
 
 def _report(matches: Matches, rows: Sequence[LogRow], skip: bool) -> None:
-    """Say which rows were left out. It is an error unless they may be skipped."""
+    """Raise DataError for rows that match no question or contradict it. With `skip`, print a warning instead."""
     problems = []
     if matches.unmatched:
         problems.append(
@@ -100,8 +100,8 @@ def _report(matches: Matches, rows: Sequence[LogRow], skip: bool) -> None:
         first = matches.contradicting[0]
         problems.append(
             f"{len(matches.contradicting)} of {len(rows)} rows contradict the questions they seem to answer "
-            f"({places([c.row for c in matches.contradicting])}): {first.row.place} has not {first.about} of question "
-            f"{first.question.id}. It may be the log of another split or version of the benchmark."
+            f"({places([c.row for c in matches.contradicting])}): {first.row.place} differs in {first.about} from "
+            f"question {first.question.id}. It may be the log of another split or version of the benchmark."
         )
     if problems and (not skip or not matches.replies):
         raise DataError(" ".join(problems) + " Check task.split and the data, or leave them out with unmatched=skip.")
@@ -110,13 +110,13 @@ def _report(matches: Matches, rows: Sequence[LogRow], skip: bool) -> None:
     _report_repeats(matches)
     if damaged := [row for row in matches.replies.values() if row.damaged]:
         say(
-            f"warning: {len(damaged)} replies hold halves of characters, as text that was cut in UTF-16 does "
+            f"warning: {len(damaged)} replies contain unpaired UTF-16 surrogates, which are halves of characters "
             f"({places(damaged)}). They are replaced by U+FFFD."
         )
 
 
 def _report_repeats(matches: Matches) -> None:
-    """A question may be in a log twice, as ranks are padded. Two different replies are reported."""
+    """Warn of questions with two different replies. Raises DataError if they are too many for one run's log."""
     if others := [row for first, row in matches.repeated if first.path != row.path]:
         raise DataError(
             f"{len(others)} questions are answered differently by several of the files ({places(others)}): they are "
@@ -134,7 +134,8 @@ def _report_repeats(matches: Matches) -> None:
 
 
 def _records(task: Task, items: list[VideoQuestions], matches: Matches) -> list[Record]:
-    """A record for each question. One without a reply in the log is marked as failed, and lowers the coverage."""
+    """One record for each question. A question without a reply in the log is marked as failed and lowers the
+    coverage."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return [_record(task, item, q, matches.replies.get(q.id), now) for item in items for q in item.questions]
 

@@ -1,6 +1,6 @@
-"""The question of a log's row: what its columns say about it, and whether that agrees with a question of the task.
+"""Reads from a log's row what it says about its question, and compares that with a question of the task.
 
-Harnesses have many names for a video, a text, options and the right answer; all that is known here is read.
+Harnesses have many column names for video, text, options and right answer; the names known here are read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OPTION_LINES = re.compile(r"\n\s*(?:Options?:\s*)?\(?A[).]")
 
 @dataclass(frozen=True)
 class LoggedQuestion:
-    """What a row says about its question; None or empty where it says nothing.
+    """What the columns of a row say about its question; None or empty without such a column.
 
     `videos`: names of the video, without folder and ending. `text`: the question without its options, white space
     collapsed. `prompt`: the lines of the text that was asked. `golds`: the right answer, as each of the columns that
@@ -65,7 +65,7 @@ class LoggedQuestion:
         return [text for text in (self.text, " ".join(self.prompt)) if text]
 
     def blocks(self) -> Iterator[str]:
-        """Every run of lines of the prompt, as one text: one of them may be the question."""
+        """Each sequence of up to 12 lines of the prompt, as one text. One of them may be the question."""
         for start in range(len(self.prompt)):
             for end in range(start + 1, min(start + 12, len(self.prompt)) + 1):
                 yield " ".join(self.prompt[start:end])
@@ -86,12 +86,12 @@ def _collapsed(text: str) -> str:
     return " ".join(text.replace("_x000D_", " ").split())
 
 
-# Agreement: True, False, or None where there is nothing to compare ---------------------------------------------------
+# Comparisons: True, False, or None where there is nothing to compare --------------------------------------------------
 
 
 def same_text(logged: LoggedQuestion, question: Question) -> bool | None:
-    """Some logs have the question within a longer text, or a part of it. A prompt without it decides nothing: it may
-    have been rewritten."""
+    """Whether the texts agree. A log may have the question inside a longer text, or only a part of it. A prompt without
+    the question gives None, because it may be a rewritten one."""
     own = plain(question.text)
     if not logged.texts or not own:
         return None
@@ -101,6 +101,7 @@ def same_text(logged: LoggedQuestion, question: Question) -> bool | None:
 
 
 def same_options(logged: LoggedQuestion, question: Question) -> bool | None:
+    """Whether the options agree, in number, order and text."""
     if logged.options is None or not question.options:
         return None
     if len(logged.options) != len(question.options):
@@ -129,15 +130,15 @@ def same_number(logged: LoggedQuestion, question: Question) -> bool:
 
 
 def same_gold(logged: LoggedQuestion, question: Question) -> bool | None:
-    """Whether a column states the right answer: as letter, text, number of the option, or span. A column that states
-    none of these decides nothing."""
+    """Whether a column gives the right answer: as letter, text, number of the option, or time span. Columns with
+    anything else are ignored."""
     if question.gold is None:
         return None
     if isinstance(question.gold, tuple):
         spans = [span for gold in logged.golds if (span := _span(gold)) is not None]
         return any(_same_span(span, question.gold) for span in spans) if spans else None
-    found = [v for gold in logged.golds if (v := _same_answer(gold, question)) is not None]
-    return any(found) if found else None
+    verdicts = [v for gold in logged.golds if (v := _same_answer(gold, question)) is not None]
+    return any(verdicts) if verdicts else None
 
 
 def _same_answer(stated: Any, question: Question) -> bool | None:

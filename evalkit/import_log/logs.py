@@ -1,10 +1,10 @@
-"""Other harnesses' outputs, read as rows: a reply and what the row says about its question.
+"""Reads the outputs of other harnesses as rows: a reply, and the columns about its question.
 
 lmms-eval      *.json with a list under "logs" (older) or *_samples_*.jsonl: rows with doc_id, doc, resps, target
 VLMEvalKit     *.xlsx, *.tsv, *.csv, *.json: rows with index, video, question, prediction
 plain          *.jsonl, *.json: rows with an id and a reply, or one mapping of id to reply; Video-MME's nested results
 
-All of them also gzipped, in UTF-8 or UTF-16. Which question a row answers is found in `matching`.
+Each may be gzipped, and in UTF-8 or UTF-16. `matching` finds the question that a row answers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _REPLY = (
     *("resps", "reply", "response", "output", "prediction", "pred", "raw_output", "model_output", "model_answer"),
     *("generated_text", "completion", "filtered_resps", "option", "text"),
 )
-"""Columns that hold a reply, the rawest first."""
+"""Columns that may hold a reply; the one with the least processed text first."""
 _PROMPT = ("input", "prompt")
 _LONGEST_CELL = 1 << 27
 _GZIP = b"\x1f\x8b"
@@ -41,7 +41,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class LogFile:
-    """A log file as it was read, once."""
+    """The content of a log file. It is read once."""
 
     path: Path
     content: bytes = field(repr=False)
@@ -197,7 +197,7 @@ def _grounding(key: Any) -> dict[str, Any]:
 
 
 def _questions_of(row: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The questions of a video, where they stand inside its row; else the row."""
+    """The rows of a video's questions, if its row contains them as a list; else the row itself."""
     questions = row.get("questions")
     if not isinstance(questions, list) or not all(isinstance(question, dict) for question in questions):
         yield row
@@ -225,7 +225,7 @@ def _xlsx_rows(path: Path, content: bytes) -> list[Mapping[str, Any]]:
             warnings.simplefilter("ignore")  # about styles
             sheet = load_workbook(io.BytesIO(content), read_only=True, data_only=True).worksheets[0]
             header, *lines = list(sheet.iter_rows(values_only=True)) or [()]
-    except Exception as error:  # whatever its parsers of zip files, compression and XML raise at damaged bytes
+    except Exception as error:  # its parsers of zip, compression and XML raise many types for damaged bytes
         raise DataError(
             f"{path} is not an Excel table, or a damaged one ({type(error).__name__}: {error}). Copy it again."
         ) from None
@@ -242,7 +242,7 @@ def _row(path: Path, number: int, row: Mapping[str, Any]) -> LogRow:
         raise DataError(
             f"{path}, row {number}: no reply. Expected one of the columns {', '.join(_REPLY)}; found {', '.join(row)}."
         )
-    replies = list(_texts(row[column])) if column else []  # an empty cell: the model said nothing
+    replies = list(_texts(row[column])) if column else []  # an empty cell is an empty reply
     first, *more = replies or [""]
     clean = _SURROGATE.sub("\ufffd", first)
     return LogRow(
@@ -267,7 +267,7 @@ def _prompt(row: Mapping[str, Any]) -> str | None:
 
 
 def _unfolded(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row's columns and its document's; the row's own, or a metric's, count where the document has none."""
+    """The columns of the row's document, and those of the row and its metrics that the document does not have."""
     parts = [value for key, value in row.items() if key != "doc" and isinstance(value, dict)]
     ids = [_grounding(key) for part in parts for key in (*part, part.get("query"))]
     doc = row.get("doc")
@@ -278,7 +278,7 @@ def _unfolded(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """lmms-eval nests replies: [["B"]], or ["B", "B"] where ranks were padded."""
+    """The replies in a cell. lmms-eval nests them: [["B"]], or ["B", "B"] if a rank repeated a document."""
     waiting: list[Any] = [value]
     while waiting:
         part = waiting.pop()
@@ -289,5 +289,5 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def places(rows: Sequence[LogRow]) -> str:
-    """Where the first rows stand, for messages."""
+    """File and number of the first rows, for messages."""
     return "; ".join(row.place for row in rows[:5]) + ("; ..." if len(rows) > 5 else "")

@@ -1,8 +1,8 @@
-"""Which question a row of a log answers.
+"""Finds the question that a row of a log answers.
 
 In this order: by an id of the task; by video and text; by a text or prompt that only one question has; by frames and
-depth in a needle test; by its place, where the log holds the whole task. Whatever else the row says about its question
-(text, options, right answer) must agree with the question found: a wrong match would give a number that looks right.
+depth in a needle test; by the row's number, if the log holds the whole task. Text, options and right answer in the row
+must then agree with the question, because a wrong match would give a plausible but wrong score.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ PLACES = ("doc_id", "index")
 
 @dataclass(frozen=True)
 class Contradiction:
-    """A row that answers `question` and contradicts it in `about`: its text, its options or the right answer."""
+    """A row that was matched to `question` and differs from it in `about`: its text, its options or the right
+    answer."""
 
     row: LogRow
     question: Question
@@ -43,9 +44,8 @@ class Contradiction:
 class Matches:
     """Which row answers which question.
 
-    `replies`: question id -> its first row. `unmatched`: rows without a question. `contradicting`: rows that say
-    something else about their question than the data. `repeated`: a question's first row, and a later one with another
-    reply.
+    `replies`: question id -> its first row. `unmatched`: rows without a question. `contradicting`: rows whose columns
+    differ from their question. `repeated`: a question's first row, and a later one with another reply.
     """
 
     replies: dict[str, LogRow] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Matches:
 
 
 class QuestionMatcher:
-    """Finds the questions of a task by what the rows of a log say. `order`: the questions' ids in the order of the
+    """Finds the questions of a task from the columns of a log's rows. `order`: the questions' ids in the order of the
     data, where that is not the order of the videos."""
 
     def __init__(self, items: Sequence[VideoQuestions], order: Sequence[str] = ()) -> None:
@@ -200,7 +200,7 @@ class QuestionMatcher:
 
 
 def contradiction(logged: LoggedQuestion, question: Question) -> str | None:
-    """In what a row contradicts a question; None where nothing does."""
+    """Which part of the question the row contradicts; None if it agrees."""
     checks: tuple[tuple[Callable[[LoggedQuestion, Question], bool | None], str], ...] = (
         (same_text, "its text"),
         (same_options, "its options"),

@@ -204,7 +204,7 @@ def test_a_reply_cut_inside_a_character_is_imported_with_a_warning(
     folder = run(file, tmp_path / "r", *arguments("videomme"))
     record = next(r for r in read_records(folder) if r.reply.startswith("It is"))
     assert (record.reply, record.prompt) == ("It is \ufffd", "What \ufffd?")
-    assert "warning: 1 replies hold halves of characters" in capsys.readouterr().err
+    assert "warning: 1 replies contain unpaired UTF-16 surrogates" in capsys.readouterr().err
     assert json.loads((folder / "manifest.json").read_text())["imported_from"]["files"] == ["log \ufffd.json"]
 
 

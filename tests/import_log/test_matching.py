@@ -342,7 +342,7 @@ def test_a_row_that_contradicts_its_question_is_named(change, about, tmp_path):
     rows = videomme_log(pairs("videomme"))
     change(rows[4])
     with pytest.raises(
-        DataError, match=rf"1 of 18 rows contradict .*log\.json, row 5 has not {about} of question 002-2"
+        DataError, match=rf"1 of 18 rows contradict .*log\.json, row 5 differs in {about} from question 002-2"
     ):
         run(lmms_json(rows, tmp_path), tmp_path / "r", *arguments("videomme"))
     records = read_records(run(lmms_json(rows, tmp_path), tmp_path / "r", *arguments("videomme"), "unmatched=skip"))
