@@ -1,7 +1,7 @@
 """A client of chat endpoints with OpenAI's interface: hosted models, or a local vLLM server.
 
 The official `openai` package sends the requests. This client adds one deadline for each request, a limit of requests,
-and tells an endpoint that cannot work (wrong key, nobody listening) from a request that failed.
+and distinguishes an endpoint that cannot work (wrong key, no server) from a request that failed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Two runs on the same questions: their difference, its interval and its p-value.
 
-Interval, p-value, Holm's correction and verdict all rest on one test of the change of each unit, clustered by video
-(`evalkit/stats/intervals.py`), so that they cannot contradict each other. The units gained and lost are counts only: a
-test of these counts (McNemar's) takes questions of one video for independent, and finds differences too often.
+Interval, p-value, Holm's correction and verdict come from one test of the change of each unit, clustered by video
+(`evalkit/stats/intervals.py`), so that they cannot contradict each other. The units gained and lost are not tested: a
+test of these counts (McNemar's) treats the questions of one video as independent, and finds differences too often.
 """
 
 from __future__ import annotations

@@ -127,6 +127,7 @@ def few_videos(rows: Sequence[Row], named: int = 6) -> list[str]:
         return []
     names = [f"{row.label or row.metric} ({row.clusters})" for row in few[:named]]
     return [
-        f"{len(few)} of {len(rows)} scores rest on fewer than {FEW_CLUSTERS} videos, so that their 95% intervals and "
-        f"p-values are approximate (on one video there are none): {', '.join(names)}{', …' if len(few) > named else ''}"
+        f"{len(few)} of {len(rows)} scores are based on fewer than {FEW_CLUSTERS} videos, so that their 95% intervals "
+        f"and p-values are approximate (on one video there are none): {', '.join(names)}"
+        f"{', …' if len(few) > named else ''}"
     ]

@@ -1,9 +1,9 @@
 """The mean of values that come in clusters, with its standard error and degrees of freedom.
 
 Questions about one video tend to be right or wrong together, so the videos are the sample, not the questions. The
-standard error is the jackknife over clusters: leave out one cluster at a time and look how far the mean moves. It needs
-no formula for each kind of mean, and with few clusters of unequal size it is less optimistic than the usual sandwich
-formula (MacKinnon, Nielsen & Webb 2023, "Cluster-robust inference: a guide to empirical practice", CV3).
+standard error is the jackknife over clusters: leave out one cluster at a time and measure the change of the mean. It
+needs no formula for each kind of mean, and with few clusters of unequal size it is less optimistic than the usual
+sandwich formula (MacKinnon, Nielsen & Webb 2023, "Cluster-robust inference: a guide to empirical practice", CV3).
 """
 
 from __future__ import annotations

@@ -85,8 +85,8 @@ def test_published_slices() -> None:
     assert selfmedia.low is not None and selfmedia.high is not None and selfmedia.p_holm is not None
     assert (selfmedia.low > 0 or selfmedia.high < 0) == (selfmedia.p_holm <= 0.05)
     assert selfmedia.p is not None and selfmedia.p_holm == pytest.approx(6 * selfmedia.p)
-    assert found.notes == ["1 of 7 scores rest on fewer than 15 videos, so that their 95% intervals and p-values are "
-                           "approximate (on one video there are none): documentary (14)"]  # fmt: skip
+    assert found.notes == ["1 of 7 scores are based on fewer than 15 videos, so that their 95% intervals and p-values "
+                           "are approximate (on one video there are none): documentary (14)"]  # fmt: skip
     sport = next(
         row
         for row in compare(lvbench_records("pure"), lvbench_records("w_chunk"), ACCURACY, ["genre"]).rows

@@ -110,7 +110,9 @@ def test_all_of_four_needs_four() -> None:
     assert not scores.complete
     incomplete, few = scores.notes
     assert incomplete == "1 of the units do not have all of their 4 questions, and count as wrong"
-    assert few.startswith("2 of 2 scores rest on fewer than 15 videos") and few.endswith(": 4/4 (3), single try (3)")
+    assert few.startswith("2 of 2 scores are based on fewer than 15 videos") and few.endswith(
+        ": 4/4 (3), single try (3)"
+    )
 
 
 def test_videos_that_score_alike_are_no_reason_to_be_sure() -> None:
