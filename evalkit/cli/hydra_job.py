@@ -48,7 +48,7 @@ def one(config: DictConfig) -> int:
     settings = HydraConfig.get()
     sweeping = settings.mode == RunMode.MULTIRUN
     group = Path(settings.sweep.dir).name if sweeping else None
-    found = None
+    forecast_values = None
     if sweeping:
         sweeps.note_cell(sweeps.NOT_ENDED)
     try:
@@ -57,8 +57,8 @@ def one(config: DictConfig) -> int:
             from evalkit.dry_run.forecast import forecast
             from evalkit.dry_run.text import show
 
-            found = forecast(planned).plain()
-            show(found)
+            forecast_values = forecast(planned).plain()
+            show(forecast_values)
             code = job.OK
         else:
             code = job.run(planned)
@@ -69,7 +69,7 @@ def one(config: DictConfig) -> int:
         job.say("stopped. The same command continues with the first unanswered question.")
     _codes.append(code)
     if sweeping:
-        sweeps.note_cell(code, found)
+        sweeps.note_cell(code, forecast_values)
     if sweeping and code == job.INTERRUPTED:
         sys.exit(code)
     return code

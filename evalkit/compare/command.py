@@ -18,29 +18,29 @@ Exit code 0: compared, whatever the verdict. 1: the runs cannot be compared.
 
 
 def main(argv: Sequence[str]) -> int:
-    return ended(run, parser().parse_args(argv))
+    return ended(run, command_parser().parse_args(argv))
 
 
-def parser() -> argparse.ArgumentParser:
-    made = flags("python -m evalkit.compare", "A verdict on two or more runs of the same benchmark.", EPILOG)
-    made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, two or more")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE, every changed question too")
-    made.add_argument("--markdown", action="store_true", help="print Markdown")
-    made.add_argument("--show", type=int, default=5, metavar="N", help="changed questions to name (default: 5)")
-    return made
+def command_parser() -> argparse.ArgumentParser:
+    parser = flags("python -m evalkit.compare", "A verdict on two or more runs of the same benchmark.", EPILOG)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, two or more")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all to FILE, every changed question too")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    parser.add_argument("--show", type=int, default=5, metavar="N", help="changed questions to name (default: 5)")
+    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     from . import show
     from .comparison import compare_runs
 
-    made = compare_runs(arguments.runs, tuple(arguments.plugins))
+    comparison = compare_runs(arguments.runs, tuple(arguments.plugins))
     if arguments.json:
         try:
             arguments.json.write_text(
-                json.dumps(made.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+                json.dumps(comparison.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
             )
         except OSError as error:
             raise RunError(f"{arguments.json} cannot be written ({error.strerror}).") from None
-    show.markdown(made, arguments.show) if arguments.markdown else show.terminal(made, arguments.show)
+    show.markdown(comparison, arguments.show) if arguments.markdown else show.terminal(comparison, arguments.show)
     return 0

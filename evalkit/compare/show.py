@@ -21,7 +21,7 @@ class Table:
     numbers: int
 
 
-def terminal(made: RunComparison, show: int) -> None:
+def terminal(comparison: RunComparison, show: int) -> None:
     """Print with colours on a terminal, as plain text 160 characters wide otherwise. `show`: changed questions to
     name."""
     from rich.console import Console
@@ -31,10 +31,10 @@ def terminal(made: RunComparison, show: int) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=160)
-    console.print(Text(_title(made), style="bold"))
-    for run in made.runs:
+    console.print(Text(_title(comparison), style="bold"))
+    for run in comparison.runs:
         console.print(Text(f"  {run.letter}  {_run(run)}"), soft_wrap=True)
-    for table in _tables(made):
+    for table in _tables(comparison):
         shown = RichTable(title=Text(table.title, style="bold"), title_justify="left", show_edge=False, pad_edge=False)
         for i, head in enumerate(table.heads):
             shown.add_column(Text(head), justify="right" if i >= len(table.heads) - table.numbers else "left")
@@ -43,35 +43,35 @@ def terminal(made: RunComparison, show: int) -> None:
         console.print()
         console.print(shown)
     console.print()
-    if made.warning:
-        console.print(Text(f"warning: {made.warning}", style="yellow"), soft_wrap=True)
-    for line in [*made.notes, *_changed(made, show)]:
+    if comparison.warning:
+        console.print(Text(f"warning: {comparison.warning}", style="yellow"), soft_wrap=True)
+    for line in [*comparison.notes, *_changed(comparison, show)]:
         console.print(Text(line), soft_wrap=True)
-    console.print(Text(made.verdict, style="bold"), soft_wrap=True)
+    console.print(Text(comparison.verdict, style="bold"), soft_wrap=True)
 
 
-def markdown(made: RunComparison, show: int) -> None:
+def markdown(comparison: RunComparison, show: int) -> None:
     """Print the same as Markdown."""
-    print(f"## {_title(made)}\n")
-    for run in made.runs:
+    print(f"## {_title(comparison)}\n")
+    for run in comparison.runs:
         print(f"- **{run.letter}** {_escaped(_run(run))}")
-    print(f"\n**{_escaped(made.verdict)}**\n")
-    if made.warning:
-        print(f"> **Warning:** {_escaped(made.warning)}\n")
-    for table in _tables(made):
+    print(f"\n**{_escaped(comparison.verdict)}**\n")
+    if comparison.warning:
+        print(f"> **Warning:** {_escaped(comparison.warning)}\n")
+    for table in _tables(comparison):
         print(f"### {table.title}\n")
         print("| " + " | ".join(map(_escaped, table.heads)) + " |")
         print("|" + " --- |" * (len(table.heads) - table.numbers) + " ---: |" * table.numbers)
         for row in table.rows:
             print("| " + " | ".join(map(_escaped, row)) + " |")
         print()
-    for line in [*made.notes, *_changed(made, show)]:
+    for line in [*comparison.notes, *_changed(comparison, show)]:
         print(f"- {_escaped(line)}")
 
 
-def _title(made: RunComparison) -> str:
-    entry = made.runs[0].entry
-    protocols = ", ".join(dict.fromkeys(run.entry.protocol for run in made.runs))
+def _title(comparison: RunComparison) -> str:
+    entry = comparison.runs[0].entry
+    protocols = ", ".join(dict.fromkeys(run.entry.protocol for run in comparison.runs))
     return f"{entry.benchmark} ({entry.split}), protocol {protocols}"
 
 
@@ -84,21 +84,21 @@ def _run(run: ComparedRun) -> str:
     return f"{settings}{score}{interval}, n {h.n}, coverage {100 * scores.coverage:.1f}%, {run.entry.path}"
 
 
-def _tables(made: RunComparison) -> list[Table]:
-    letters = [run.letter for run in made.runs]
+def _tables(comparison: RunComparison) -> list[Table]:
+    letters = [run.letter for run in comparison.runs]
     tables = []
-    if made.differing:
-        rows = [[d.subject, d.key, *d.values] for d in made.differing]
+    if comparison.differing:
+        rows = [[d.subject, d.key, *d.values] for d in comparison.differing]
         tables.append(Table("What differs", ["subject", "setting", *letters], rows, 0))
     heads = ["", "A" if len(letters) == 2 else "first", "B" if len(letters) == 2 else "second"]
     heads += ["difference", "95% interval", "gained", "lost", "p", "p (Holm)", "detectable"]
-    if len(made.pairs) > 1:
-        rows = [[f"{p.a.letter} to {p.b.letter}", *_numbers(p.difference, p.p_holm)] for p in made.pairs]
+    if len(comparison.pairs) > 1:
+        rows = [[f"{p.a.letter} to {p.b.letter}", *_numbers(p.difference, p.p_holm)] for p in comparison.pairs]
         return [
             *tables,
-            Table(f"{made.pairs[0].comparison.headline.metric}, all pairs, Holm over pairs", heads, rows, 9),
+            Table(f"{comparison.pairs[0].comparison.headline.metric}, all pairs, Holm over pairs", heads, rows, 9),
         ]
-    pair = made.pairs[0]
+    pair = comparison.pairs[0]
     overall = [row for row in pair.comparison.rows if not row.group]
     tables.append(Table("All questions", heads, [[row.metric, *_numbers(row, row.p_holm)] for row in overall], 9))
     for group in dict.fromkeys(row.group for row in pair.comparison.rows if row.group):
@@ -120,8 +120,8 @@ def _p(value: float | None) -> str:
     return f"{value:.3f}" if value >= 0.001 else "<0.001"
 
 
-def _changed(made: RunComparison, show: int) -> list[str]:
-    return [line for pair in made.pairs for line in _changed_in(pair, show)]
+def _changed(comparison: RunComparison, show: int) -> list[str]:
+    return [line for pair in comparison.pairs for line in _changed_in(pair, show)]
 
 
 def _changed_in(pair: Pair, show: int) -> list[str]:
