@@ -15,10 +15,10 @@ for name, value in {
 }.items():
     os.environ[name] = value
 
-# Some machines keep Python from keeping what it compiles; here a few hundred processes would compile evalkit again.
+# Without the bytecode cache, which some machines disable, a few hundred test processes would compile evalkit again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    os.environ["EVALKIT_CACHE"] = str(config.cache.mkdir("evalkit"))  # miniatures are named by the code that makes them
+    os.environ["EVALKIT_CACHE"] = str(config.cache.mkdir("evalkit"))  # miniatures of other code have other names

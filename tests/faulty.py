@@ -1,4 +1,4 @@
-"""A model with the faults of real ones."""
+"""A model with the faults of real models, for tests."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from evalkit.types import Decoding, Prompt, Reply
 
 @dataclass
 class Faulty(Constant):
-    """`build_s`: how long it takes to build; `mark`: a file that appears when that begins. `die_in_build`: its process
-    ends there; `die_on`: with a question whose id contains this. `bug_on`: such a question meets a programming error.
+    """A model that fails as its settings say.
+
+    `build_s`: seconds that building takes. `mark`: a file that is created when building starts.
+    `die_in_build`: the process is killed while it builds the model.
+    `die_on`: it is killed by a question whose id contains this. `bug_on`: such a question raises a programming error.
     """
 
     build_s: float = field(default=0.0, metadata=NEUTRAL)

@@ -1,4 +1,4 @@
-"""Logs of other harnesses for tests: written in their formats, and of each benchmark in its own columns."""
+"""Logs of other harnesses for tests: in the formats of the harnesses, with the columns of each benchmark."""
 
 import csv
 import gzip
@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 
 def run(files: Path | list[Path], results: Path, *settings: str) -> Path:
-    """Import in this process; the run folder."""
+    """Import in this process. Returns the run folder."""
     names = [str(file) for file in (files if isinstance(files, list) else [files])]
     assert import_log(Arguments(names, [*settings, f"results={results}"], [CONFIGS])) in (0, 3)
     return only_run(results)
@@ -59,7 +59,7 @@ def read_gz(path: Path) -> list[Row]:
 
 
 def check_scores(run: Path, setting: str) -> None:
-    """Every number of expected_scores.json, to its last digit."""
+    """Check all numbers of expected_scores.json, to the last digit."""
     expected = json.loads((REPLAY / "expected_scores.json").read_text())["lvbench"][setting]
     with (run / "scores.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["metric"] == "accuracy"]
@@ -77,7 +77,7 @@ def check_scores(run: Path, setting: str) -> None:
 
 
 def lmms_record(number: int, doc: Row, target: str, reply: str, repeats: int = 1) -> Row:
-    """As lmms-eval logs it."""
+    """A row as lmms-eval logs it."""
     own = {"pred_answer": reply, "gt_answer": target, "score": reply == target}
     return {
         "doc_id": number,
@@ -206,7 +206,7 @@ def vlmevalkit_tsv(rows: list[Row], folder: Path) -> Path:
 
 
 def interchangeable(pair: Pair) -> tuple[object, ...]:
-    """Questions of a video that are the same in all respects cannot be told apart, and need not be."""
+    """A key that is equal for questions that a log cannot distinguish, and need not."""
     item, q = pair
     return item.video.path, item.video.start_s, q.text, q.options, q.gold
 

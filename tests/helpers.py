@@ -1,4 +1,4 @@
-"""Running evalkit in tests, in this process or as a user would."""
+"""Runs evalkit in tests: in this process, or as a command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def toy_arguments(data: Path, results: Path, *more: str) -> list[str]:
 
 
 def run_here(arguments: list[str]) -> int:
-    """One run in this process; its exit code."""
+    """Carry out one run in this process. Returns its exit code."""
     return job.run(job.plan(compose(arguments, [CONFIGS, CONF])))
 
 
@@ -33,7 +33,7 @@ def command(*arguments: str, module: str = "evalkit") -> list[str]:
 
 
 def run_command(*arguments: str, module: str = "evalkit", **more) -> subprocess.CompletedProcess[str]:
-    changes = more.pop("env", {})  # None takes a variable away
+    changes = more.pop("env", {})  # None removes a variable
     environment = {k: v for k, v in {**os.environ, **changes}.items() if v is not None}
     return subprocess.run(
         command(*arguments, module=module),
@@ -52,8 +52,8 @@ def only_run(results: Path) -> Path:
 
 
 def stable(records: Path) -> list[dict]:
-    """Records, each with its prefill's line as `sampling`, without what may differ between two runs of the same
-    command: times and places."""
+    """The records as dictionaries, each with its prefill as `sampling`, without times and places, which differ between
+    two runs of the same command."""
     prefills = {prefill.id: _stable(prefill) for prefill in read_prefills(records.parent / "prefills.jsonl")[0]}
     return [{**_stable(record), "sampling": prefills.get(record.prefill)} for record in read_lines(records)[0]]
 

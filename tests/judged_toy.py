@@ -1,4 +1,4 @@
-"""The toy benchmark with open answers, which a judge model grades."""
+"""The toy benchmark with open answers, graded by a judge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real answers to score again, where the folder with them is present (`EVALKIT_REPLAY`)."""
+"""Published answers of real models, for tests, if their folder is present (`EVALKIT_REPLAY`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""evalkit from Python, as a notebook would use it."""
+"""The Python API, as a notebook uses it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.toy import Toy, write_toy
 
 
 class Letter(PrefillModel[VideoCache]):
-    """A loaded model: always the same letter."""
+    """A model that is given already loaded. It always replies with the same letter."""
 
     def __init__(self, letter: str) -> None:
         self.letter = letter
@@ -96,7 +96,7 @@ def test_the_same_call_continues(results: Path) -> None:
     assert sorted(results.glob("*/*/*/records.jsonl")) == before
 
 
-def test_by_name_on_a_miniature(tmp_path: Path) -> None:
+def test_a_task_by_its_name_on_its_miniature(tmp_path: Path) -> None:
     run = evaluate("vnbench", Constant(frames=2), source="mini", results=tmp_path, limit=4)
     assert run.source == "mini" and run.limit == 4 and len(run.records) == 4
 

@@ -1,4 +1,4 @@
-"""Settings: what is misspelt, of the wrong type or impossible ends with one sentence before anything heavy starts."""
+"""Settings that are misspelt, of the wrong type or impossible raise ConfigError with one clear message."""
 
 from dataclasses import dataclass, field
 

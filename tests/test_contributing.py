@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md, run as they stand: a package of somebody else's with a benchmark and a model."""
+"""The examples of CONTRIBUTING.md run unchanged, as an external package with a benchmark and a model."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ BLOCK = re.compile(r"^```(?:python|yaml)\n# (\S+)\n(.*?)^```$", re.MULTILINE | r
 
 
 def examples() -> dict[str, str]:
-    """Path -> text of every example that is a file."""
+    """Path -> text of each example that is a whole file."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     return dict(BLOCK.findall(text))
 
 
-def somebodys_package(folder: Path) -> None:
-    """`mypackage` and its configurations, made of the examples; a model has to say something."""
+def write_external_package(folder: Path) -> None:
+    """Write `mypackage` and its configs from the examples; the placeholders of the model get values."""
     given = examples()
     files = {
         "mypackage/mybench.py": given["tasks/mybench.py"],
@@ -53,14 +53,14 @@ def data(folder: Path) -> Path:
 
 
 def run(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    somebodys_package(folder)
+    write_external_package(folder)
     words = ["--config-dir", "conf", "plugins=[mypackage]", "task=mybench", "model=mymodel", "results=results"]
     command = [sys.executable, "-m", "evalkit", *words, "source=local", f"source.root={data(folder / 'data')}", *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_a_benchmark_and_a_model_of_somebody_else_run(tmp_path: Path) -> None:
+def test_a_benchmark_and_a_model_of_an_external_package_run(tmp_path: Path) -> None:
     done = run(tmp_path, "task.allow_missing=true", "min_coverage=0")
     assert done.returncode == 0, done.stderr
     made = only_run(tmp_path / "results")
@@ -70,7 +70,7 @@ def test_a_benchmark_and_a_model_of_somebody_else_run(tmp_path: Path) -> None:
 
 
 def test_a_shorter_copy_is_an_error(tmp_path: Path) -> None:
-    """As the comment in the example says."""
+    """As a comment in the example states."""
     done = run(tmp_path)
     assert done.returncode == 1
     assert "4 questions" in done.stderr and "500" in done.stderr

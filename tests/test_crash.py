@@ -1,4 +1,4 @@
-"""SIGKILL at any moment costs at most the question in flight; Ctrl-C costs nothing."""
+"""SIGKILL at any moment loses at most the question being answered; Ctrl-C loses nothing."""
 
 import random
 import signal
@@ -49,7 +49,7 @@ def unbroken(data, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_twenty_kills_lose_nothing_and_repeat_next_to_nothing(data, unbroken, tmp_path):
+def test_twenty_kills_lose_no_answer_and_repeat_at_most_one_question_each(data, unbroken, tmp_path):
     results, asked_ids = tmp_path / "r", tmp_path / "asked"
     chance = random.Random(7)
     kills = 0
@@ -69,7 +69,7 @@ def test_twenty_kills_lose_nothing_and_repeat_next_to_nothing(data, unbroken, tm
     asked = Counter(asked_ids.read_text().split())
     assert kills >= 15
     assert len(asked) == QUESTIONS
-    assert sum(asked.values()) - QUESTIONS <= kills  # at most the one in flight, each time
+    assert sum(asked.values()) - QUESTIONS <= kills  # each kill repeats at most one question
 
 
 def test_ctrl_c_finishes_the_question_and_says_how_to_continue(data, unbroken, tmp_path):
@@ -88,7 +88,7 @@ def test_ctrl_c_finishes_the_question_and_says_how_to_continue(data, unbroken, t
 
 
 def test_a_second_command_on_the_same_run_says_so(data, tmp_path):
-    first = started(*arguments(data, tmp_path, "model.seconds=2"))  # longer at work than the second takes to start
+    first = started(*arguments(data, tmp_path, "model.seconds=2"))  # longer than the second command takes to start
     wait_for_more(first, tmp_path, 0)
     second = run_command(*arguments(data, tmp_path))
     first.kill()

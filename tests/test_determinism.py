@@ -1,4 +1,4 @@
-"""How a run is carried out does not show in its records: only times and places differ."""
+"""Records do not depend on how a run is carried out, except for times and places."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def carried_out(data: Path, results: Path, *how: str) -> bytes:
-    """The bytes of the records without what may differ."""
+    """The records as bytes, without times and places."""
     words = toy_arguments(data, results, "task.allow_missing=true", "model.reply=brightness", "model.frames=7", *how)
     assert run_here(words) == 3  # one video is broken
     lines = (only_run(results) / "records.jsonl").read_bytes().splitlines(keepends=True)

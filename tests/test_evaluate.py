@@ -1,4 +1,4 @@
-"""The loop: one prefill a video, one record a question, and what fails costs only itself."""
+"""The evaluation loop: one prefill a video, one record a question; a failure affects only its own questions."""
 
 import json
 import shutil
@@ -67,7 +67,7 @@ def test_a_larger_limit_continues_the_same_run(toy_data, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
-def test_a_broken_video_costs_its_own_questions(own_data, tmp_path, content):
+def test_a_broken_video_fails_its_own_questions_only(own_data, tmp_path, content):
     (own_data / "videos" / "v1.mp4").write_bytes(content)
     assert run_here(toy_arguments(own_data, tmp_path / "r")) == 3
     rows = stable(only_run(tmp_path / "r") / "records.jsonl")
@@ -94,7 +94,7 @@ def test_a_repaired_video_is_asked_again(own_data, toy_data, tmp_path):
     assert whole == mended
 
 
-def test_a_question_the_model_cannot_do_costs_only_itself(toy_data, tmp_path):
+def test_a_question_that_the_model_cannot_answer_fails_alone(toy_data, tmp_path):
     assert run_here(toy_arguments(toy_data, tmp_path, "model.fail_on=v2-1")) == 3
     rows = stable(only_run(tmp_path) / "records.jsonl")
     assert [row["question"] for row in rows if row["status"] == "failed"] == ["v2-1"]
@@ -145,7 +145,7 @@ def test_another_gold_under_the_same_name_is_noticed_in_a_finished_run(own_data,
         run_here(arguments)
 
 
-def test_a_limit_keeps_units_whole_and_takes_nothing_away(toy_data, tmp_path):
+def test_a_limit_keeps_units_whole_and_removes_no_answer(toy_data, tmp_path):
     from evalkit.job import limited
     from evalkit.types import Question, Video, VideoQuestions
 
@@ -167,7 +167,7 @@ def test_settings_that_cannot_change_an_answer_share_a_run(toy_data, tmp_path):
     assert len(list(tmp_path.glob("*/*/*/records.jsonl"))) == 3
 
 
-def test_a_tracker_that_fails_costs_only_its_view(toy_data, tmp_path, monkeypatch, capsys):
+def test_a_tracker_that_fails_does_not_stop_the_run(toy_data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         "evalkit.trackers.csv.rebuild_tables", lambda results: (_ for _ in ()).throw(OSError("disk full"))
     )
@@ -179,7 +179,7 @@ def test_a_tracker_that_fails_costs_only_its_view(toy_data, tmp_path, monkeypatc
 
 
 def test_a_limit_that_leaves_nothing_out_is_none(toy_data, tmp_path):
-    """Of a finished run the same command with a limit is the finished run: whole, ranked, fit to be rescored."""
+    """A limit on a finished run changes nothing: it stays complete, is ranked, and can be rescored."""
     assert run_here(toy_arguments(toy_data, tmp_path)) == 0
     before = (only_run(tmp_path) / "scores.csv").read_bytes()
     assert run_here(toy_arguments(toy_data, tmp_path, "limit=2")) == 0
@@ -189,7 +189,7 @@ def test_a_limit_that_leaves_nothing_out_is_none(toy_data, tmp_path):
     assert (run / "scores.csv").read_bytes() == before
 
 
-def test_a_torn_answer_is_told_and_asked_again(toy_data, tmp_path, capsys):
+def test_an_answer_that_was_cut_short_is_reported_and_asked_again(toy_data, tmp_path, capsys):
     assert run_here(toy_arguments(toy_data, tmp_path)) == 0
     records = only_run(tmp_path) / "records.jsonl"
     whole = stable(records)

@@ -1,4 +1,4 @@
-"""Every experiment, setting and sweep that is shipped composes, and says what it should."""
+"""Every experiment, setting and sweep of the repository composes to the settings that it should."""
 
 import pytest
 from hydra import compose as hydra_compose
@@ -21,7 +21,7 @@ def with_hydra(*overrides: str):
 
 
 @pytest.mark.parametrize("experiment", choices("experiment"))
-def test_experiments_are_right_commands(experiment):
+def test_experiments_make_a_valid_plan(experiment):
     plan = job.plan(compose([f"experiment={experiment}"]))
     assert plan.task.protocol == ("official" if experiment in SINGLE else "video_xl_2")
 
@@ -44,7 +44,7 @@ def test_experiments_sweep_their_three_settings(experiment):
         ("longvideobench", (400, 400, 400), ((6, 5), (4, 3))),
     ],
 )
-def test_the_authors_settings_are_theirs(task, frames, windows):
+def test_published_settings_are_those_of_the_authors_scripts(task, frames, windows):
     found = []
     for setting in ("pure", "chunked", "bilevel"):
         overrides = [f"experiment=video_xl_2/{task}", f"setting=video_xl_2/{task}/{setting}"]

@@ -1,4 +1,4 @@
-"""A whole run over files of every awkward kind: right frames or a marked record, and nothing else is harmed."""
+"""A run over damaged and unusual files: each gives the right frames or failed records, and affects no other file."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_every_file_gives_right_frames_or_a_marked_record(
     assert "Traceback" not in said and "warning" not in said
 
 
-def test_broken_videos_earn_nothing_by_guessing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_videos_count_as_wrong_and_are_not_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_toy(tmp_path / "data", videos=10, questions=3)
     task_words = ["task.allow_missing=true"]
     code = job.run(job.plan(compose(toy_arguments(data, tmp_path / "whole", *task_words), [CONFIGS, CONF]), "constant"))
@@ -140,7 +140,7 @@ def test_broken_videos_earn_nothing_by_guessing(tmp_path: Path, capsys: pytest.C
 
 @dataclass
 class Saboteur(Constant):
-    """Sends `sign` to all decoding processes whenever it has a frame of `victim` in its hands, `times` times."""
+    """Sends the signal `sign` to all decoding processes at each of the first `times` frames of the video `victim`."""
 
     victim: str = ""
     sign: int = int(signal.SIGKILL)
@@ -185,7 +185,7 @@ LOOK = {"reply": "brightness", "frames": 12, "size": 512}
 @pytest.mark.parametrize(
     ("sign", "cause"), [(signal.SIGKILL, "killed by signal 9"), (signal.SIGSTOP, "no progress in 4 s")]
 )
-def test_a_decoder_that_dies_or_hangs_is_replaced_once_and_said(
+def test_a_decoder_that_dies_or_hangs_is_replaced_once_and_named(
     three: Path, tmp_path: Path, sign: signal.Signals, cause: str
 ) -> None:
     words = (*SMALL_QUEUE, "video.timeout_s=4")
@@ -205,7 +205,7 @@ def test_a_decoder_that_dies_or_hangs_is_replaced_once_and_said(
             assert decoder.startswith("pyav ") and "failed" not in decoder
 
 
-def test_a_video_that_kills_every_decoder_costs_itself(three: Path, tmp_path: Path) -> None:
+def test_a_video_that_kills_every_decoder_fails_alone(three: Path, tmp_path: Path) -> None:
     model = Saboteur(**LOOK | {"frames": 40}, victim="b.mp4", times=99)
     code, made = run(Files(only=NAMES), three, tmp_path, *SMALL_QUEUE, model=model)
     assert code == 3

@@ -1,4 +1,4 @@
-"""Models without a prefill: many videos in flight against a real HTTP server, and a server that is not there."""
+"""Models without a prefill: requests for several videos at a time to a real HTTP server, and a server that is down."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_in_flight_or_one_by_one_gives_the_same_records(data: Path, tmp_path: Pa
     assert [{**row, "run": ""} for row in many] == [{**row, "run": ""} for row in one]
 
 
-def test_a_broken_video_costs_itself_among_others(data: Path, tmp_path: Path, server: Server) -> None:
+def test_a_broken_video_fails_alone(data: Path, tmp_path: Path, server: Server) -> None:
     server.together = 1
     own = tmp_path / "data"
     (own / "videos").mkdir(parents=True)

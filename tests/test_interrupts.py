@@ -1,4 +1,4 @@
-"""Signals and full disks: a real command is stopped in every phase, leaves nothing behind, and is continued."""
+"""A real command is stopped in every phase by signals and full disks. It leaves no process, and can be continued."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def wait_until(process: subprocess.Popen[str], reached: Callable[[], object]) ->
 
 
 def interrupted(process: subprocess.Popen[str], *signals: signal.Signals, between_s: float = 0.5) -> str:
-    """What it says when it gets `signals`; it must end soon, with 130, and leave no process behind."""
+    """Send `signals` and return the output. The process must end soon, with 130, and leave no process behind."""
     family = psutil.Process(process.pid).children(recursive=True)
     for number, sign in enumerate(signals):
         time.sleep(between_s if number else 0)
@@ -75,7 +75,7 @@ def is_decoder(child: psutil.Process) -> bool:
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_the_question_at_hand_is_finished(
+def test_the_question_being_answered_is_finished(
     data: Path, unbroken: list[dict], tmp_path: Path, sign: signal.Signals
 ) -> None:
     process = started(*arguments(data, tmp_path, "model.seconds=0.4"))
@@ -91,7 +91,7 @@ def test_the_question_at_hand_is_finished(
     assert stable(only_run(tmp_path) / "records.jsonl") == unbroken
 
 
-def test_the_second_time_it_stops_in_the_middle_of_a_question(data: Path, unbroken: list[dict], tmp_path: Path) -> None:
+def test_a_second_signal_stops_in_the_middle_of_a_question(data: Path, unbroken: list[dict], tmp_path: Path) -> None:
     process = started(*arguments(data, tmp_path, "model.seconds=3"))
     wait_until(process, lambda: answers(tmp_path) >= 1)
     said = interrupted(process, signal.SIGINT, signal.SIGINT)
@@ -142,8 +142,8 @@ def test_an_interrupted_cell_ends_the_sweep(data: Path, tmp_path: Path) -> None:
 def test_a_full_disk_ends_the_run_with_one_message_and_it_goes_on_when_there_is_room(
     data: Path, unbroken: list[dict], tmp_path: Path
 ) -> None:
-    """No file may grow beyond 12,000 bytes, about eight answers; the kernel's signal for that must not end the
-    process unheard."""
+    """The kernel limits files to 12,000 bytes, about eight answers. Its signal SIGXFSZ must not end the process without
+    a message."""
     limit = 12_000
     process = started(
         *arguments(data, tmp_path), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -1,4 +1,4 @@
-"""What a number rests on is written down, and a run is not continued with something else unseen."""
+"""The manifest names what a run is based on, and a run is not continued with something else without a message."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def manifest(results: Path) -> dict[str, Any]:
 
 
 def half(results: Path, keep: int = 5) -> None:
-    """Leave the first answers only, as an interruption would."""
+    """Remove all answers but the first, as after an interruption."""
     records = only_run(results) / "records.jsonl"
     records.write_text("".join(records.read_text(encoding="utf-8").splitlines(keepends=True)[:keep]), encoding="utf-8")
 
 
-def test_the_manifest_names_all_that_a_number_rests_on(data: Path, tmp_path: Path) -> None:
+def test_the_manifest_names_what_a_run_is_based_on(data: Path, tmp_path: Path) -> None:
     assert run_here(toy_arguments(data, tmp_path / "r", "limit=6")) == 0
     found = manifest(tmp_path / "r")
     assert set(found["code"]) == {"evalkit", "revision", "dirty", "source_sha256"}
@@ -49,7 +49,7 @@ def test_the_manifest_names_all_that_a_number_rests_on(data: Path, tmp_path: Pat
     assert found["config"]["video"]["backend"] == "pyav" and found["config"]["limit"] == 6
     assert found["data"]["source"] == "local" and found["data"]["questions"] == 6
     assert found["hardware"]["host"] == platform.node() and found["workers"]["local"] == found["hardware"]
-    videos = {name: data / "videos" / name for name in ("v0.mp4", "v1.mp4")}  # as far as read: not v2, not v3
+    videos = {name: data / "videos" / name for name in ("v0.mp4", "v1.mp4")}  # those that were read
     assert found["files"] == {
         name: {"bytes": path.stat().st_size, "ends_sha256": slow_hash(path)} for name, path in videos.items()
     }
@@ -72,7 +72,7 @@ def test_the_ends_of_a_file(tmp_path_factory: pytest.TempPathFactory, content: b
     assert ends_sha256(path, length) == sha256(content[:length] + content[max(0, len(content) - length) :]).hexdigest()
 
 
-def test_a_folder_of_pictures_is_known_by_names_and_sizes(tmp_path: Path) -> None:
+def test_a_folder_of_pictures_is_identified_by_names_and_sizes(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").write_bytes(b"abc")
     before = identity(tmp_path)
     assert before is not None and before["bytes"] == 3
@@ -86,7 +86,7 @@ def test_another_file_under_the_same_name_needs_force(data: Path, tmp_path: Path
     assert run_here(arguments) == 0
     half(tmp_path / "r")
     shutil.copy(data / "videos" / "v3.mp4", data / "videos" / "v0.mp4")
-    shutil.copy(data / "videos" / "v3.mp4", data / "videos" / "v2.mp4")  # not answered yet: nothing can be mixed
+    shutil.copy(data / "videos" / "v3.mp4", data / "videos" / "v2.mp4")  # not answered yet, so this one may change
     with pytest.raises(RunError, match=r"begun with other videos \(v0\.mp4\) than are here now.*resume=force"):
         run_here(arguments)
     assert len(stable(only_run(tmp_path / "r") / "records.jsonl")) == 5
@@ -125,7 +125,7 @@ def test_other_code_or_weights_need_force(
     (was,) = manifest(tmp_path / "r")["history"]
     assert was[what] == before[what] != manifest(tmp_path / "r")[what]
     half(tmp_path / "r")
-    assert run_here(arguments) == 0  # accepted once, accepted for good
+    assert run_here(arguments) == 0  # the new state is accepted from now on
 
 
 def test_a_repository_says_whether_it_was_changed(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ echo "1, GPU-bbbb, NVIDIA A100-SXM4-40GB, 40960 MiB, 550.54.15"
     ("visible", "names"),
     [(None, ["H100", "A100"]), ("1", ["A100"]), ("GPU-aaaa", ["H100"]), ("", []), ("1,0", ["H100", "A100"])],
 )
-def test_gpus_are_named_as_far_as_they_may_be_used(
+def test_only_gpus_that_may_be_used_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, names: list[str]
 ) -> None:
     tool = tmp_path / "nvidia-smi"
@@ -188,7 +188,8 @@ class Mine(ModelSettings):
 
 
 def test_the_code_of_a_run_is_what_its_task_and_model_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package of somebody else's: siblings that an adapter imports count, lazily or not; other adapters do not."""
+    """In an external package, the modules that an adapter imports count, lazily imported ones too; other adapters do
+    not."""
     package = tmp_path / "theirmodels"
     for folder in ("mine", "other", "shared"):
         (package / folder).mkdir(parents=True)
@@ -213,7 +214,7 @@ def test_the_code_of_a_run_is_what_its_task_and_model_import(tmp_path: Path, mon
     assert "theirmodels.mine.network" not in sys.modules  # nothing is imported to find out
 
 
-def test_a_task_is_not_made_of_models_nor_of_other_tasks() -> None:
+def test_the_code_of_a_task_includes_neither_models_nor_other_tasks() -> None:
     from evalkit.models.videoxl2.settings import VideoXL2
     from evalkit.tasks.videomme import VideoMME
 
@@ -230,10 +231,8 @@ def test_keys_do_not_change_when_a_class_moves(data: Path, tmp_path: Path, monke
     only_run(tmp_path / "r")
 
 
-def test_a_finished_run_keeps_the_manifest_of_what_made_it(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The same command on another copy, with nothing left to ask: the manifest must not name data that made nothing."""
+def test_a_finished_run_keeps_its_manifest(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With nothing left to ask, the same command on another copy must not write that copy into the manifest."""
     assert run_here(toy_arguments(data, tmp_path / "r")) == 0
     before = (only_run(tmp_path / "r") / "manifest.json").read_bytes()
     config = (only_run(tmp_path / "r") / "config.yaml").read_bytes()

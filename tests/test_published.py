@@ -1,4 +1,4 @@
-"""The registry of published scores: what it may hold, and that it holds what its sources say."""
+"""The table of published scores: its format, and values from its sources."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def test_headlines_of_video_xl_2() -> None:
 
 @pytest.mark.parametrize("benchmark", TASKS)
 def test_rows_are_named_as_a_run_names_its_scores(benchmark: str) -> None:
-    """So that they can stand beside it: same split, metric, protocol and slices. What a source does not say of the
-    subtitles is not said in the metric either."""
+    """Rows and runs can be compared: same splits, metrics, protocols and slices. If a source does not mention
+    subtitles, the metric's name does not either."""
     cls = getattr(importlib.import_module(f"evalkit.tasks.{benchmark}"), TASKS[benchmark][0])
     names: dict[str, set[str]] = {}
     protocols: dict[str, set[str]] = {}
@@ -109,7 +109,7 @@ def settings_of(cls: type, choices: dict[str, tuple[object, ...]]) -> Iterator[d
         yield dict(zip(["split", "protocol", *choices], chosen, strict=True))
 
 
-def test_doubtful_numbers_say_so() -> None:
+def test_doubtful_scores_have_a_note() -> None:
     assert "unverified" in one("Video-XL-2", "charades_sta", "mIoU").note
     doubtful = one("Video-XL-2", "lvbench", "accuracy", value=48.4)
     assert doubtful.second_hand and doubtful.note == "equals no log"

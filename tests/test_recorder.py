@@ -1,4 +1,4 @@
-"""Grading beside the model: replies are on the disk before a judge is asked, and the model never waits for it."""
+"""Grading while the model runs: a reply is on the disk before its judge is asked, and the model does not wait."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from tests.toy import write_toy
 
 
 class Judge(ThreadingHTTPServer):
-    """Says "1" after `delay_s`; keeps how many requests were under way at once, and what was on the disk then."""
+    """Replies "1" after `delay_s`. `most`: the most requests at a time. `missing`: questions whose reply was not on the
+    disk when the judge was asked."""
 
     daemon_threads = True
 
@@ -34,7 +35,7 @@ class Judge(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that is killed is part of these tests."""
+        """Prints nothing: these tests kill clients."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -102,7 +103,7 @@ def test_a_reply_is_on_the_disk_before_its_judge_is_asked(data: Path, tmp_path: 
 
 
 def test_the_model_never_waits_for_the_judge(data: Path, tmp_path: Path, judge: Judge) -> None:
-    """12 questions of 0.15 s and a judge of 0.5 s: one after another they would take 7.8 s."""
+    """12 questions of 0.15 s and a judge of 0.5 s: 7.8 s one after another."""
     judge.delay_s = 0.5
     times: list[float] = []
     started = time.monotonic()
@@ -146,7 +147,7 @@ def test_what_was_killed_between_reply_and_grade_is_graded_on_the_next_start(
     assert [(row["status"], row["score"]) for row in rows] == [("ok", 1.0)] * 12
 
 
-def test_workers_elsewhere_share_one_judge(data: Path, tmp_path: Path, judge: Judge) -> None:
+def test_workers_of_ray_share_one_judge(data: Path, tmp_path: Path, judge: Judge) -> None:
     ray = ("executor=ray", "executor.workers=2", "executor.cpus_per_worker=0.5", "executor.gpus_per_worker=0")
     words = arguments(data, tmp_path, judge, "task.judge.max_calls=7", *ray)
     assert subprocess.run(command(*words), cwd=ROOT, capture_output=True, timeout=200).returncode == 3

@@ -1,4 +1,4 @@
-"""Grading stored replies again: no model, no video, every protocol, and the same bytes whenever it is repeated."""
+"""Stored replies are graded again without model and videos, under every protocol, with the same bytes each time."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ ODD = (
 
 @pytest.fixture
 def toy(tmp_path) -> Path:
-    """A run of the toy benchmark whose replies are odd, and whose videos are gone since."""
+    """A run of the toy benchmark with unusual replies, whose videos were deleted afterwards."""
     data, results = write_toy(tmp_path / "data"), tmp_path / "results"
     assert run_here(toy_arguments(data, results)) == 0
     run = only_run(results)
@@ -76,7 +76,7 @@ def test_twice_gives_the_same_bytes(toy):
     assert content(strict) == first
 
 
-def test_back_again_gives_the_first_grades(toy):
+def test_the_first_protocol_again_gives_the_first_grades(toy):
     (own,) = again(toy)  # the replies were exchanged since, so the run's own grades are stale
     (strict,) = again(toy, "task.protocol=strict")
     graded = content(own)["records.jsonl"]
@@ -104,9 +104,9 @@ def test_a_failed_question_stays_failed(tmp_path):
     assert (failed.question, failed.score, failed.reply) == ("v1-2", None, None)
 
 
-def test_a_limited_run_is_still_a_limited_one(tmp_path):
+def test_a_limited_run_stays_limited(tmp_path):
     data = write_toy(tmp_path / "data")
-    for limit in (4, 2):  # a lower one takes nothing away
+    for limit in (4, 2):  # a lower one removes no answer
         assert run_here([*toy_arguments(data, tmp_path / "r"), f"limit={limit}"]) == 0
     (strict,) = again(only_run(tmp_path / "r"), "task.protocol=strict")
     assert len(read_records(strict)) == 4
@@ -150,7 +150,7 @@ def test_source_and_tracker_can_be_chosen_by_name(toy, tmp_path):
     named = ("source=local", f"source.root={tmp_path / 'data'}", "tracker=csv")
     (made,) = again(toy, "task.protocol=strict", *named)
     assert "wandb: disabled" in (made / "config.yaml").read_text()
-    assert again(toy, "task.protocol=strict", "tracker.wandb=disabled") == set()  # the same grades, the same place
+    assert again(toy, "task.protocol=strict", "tracker.wandb=disabled") == set()  # the same grades, the same folder
 
 
 def test_a_run_cannot_list_plugins_by_itself(toy):
@@ -209,7 +209,7 @@ def offered(name: str, settings: dict[str, str], protocol: str) -> bool:
     ("name", "settings", "protocol"), [case for case in PROTOCOLS if offered(*case)], ids=lambda value: str(value)
 )
 def test_import_under_a_protocol_is_import_and_rescoring(name, settings, protocol, tmp_path):
-    """The grades under a protocol do not depend on how the replies came to it."""
+    """Importing under a protocol, and importing under another and rescoring, give the same grades."""
     rows = [{"question_id": q.id, "reply": ODD[i % len(ODD)]} for i, (_, q) in enumerate(pairs(name, **settings))]
     file, named = jsonl(tmp_path / "x.jsonl", rows), arguments(name, **settings)
     import_log(Arguments([str(file)], [*named, f"results={tmp_path / 'one'}"], [CONFIGS]))

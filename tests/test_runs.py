@@ -1,4 +1,4 @@
-"""A run folder loses nothing: not to a crash, not to a second process, not to a full disk."""
+"""A run folder loses no answer in a crash, by a second process or on a full disk."""
 
 import errno
 import json
@@ -36,7 +36,7 @@ def open_run(folder):
     return RunFolder(folder, "toy", "m", IDENTITY)
 
 
-def test_what_is_appended_is_there_again(tmp_path):
+def test_appended_records_are_read_again(tmp_path):
     with open_run(tmp_path) as run:
         for q in "abc":
             run.append(record(q))
@@ -57,8 +57,8 @@ def test_failed_questions_are_asked_again_and_the_last_try_counts(tmp_path):
 
 @given(cut=st.integers(min_value=1, max_value=400))
 @settings(max_examples=60, deadline=None)
-def test_a_torn_last_line_is_dropped_wherever_it_was_cut(tmp_path_factory, cut):
-    folder = tmp_path_factory.mktemp("torn")
+def test_a_last_line_cut_short_is_dropped_wherever_it_was_cut(tmp_path_factory, cut):
+    folder = tmp_path_factory.mktemp("cut")
     with open_run(folder) as run:
         for q in "ab":
             run.append(record(q))
@@ -85,7 +85,7 @@ def test_damage_in_the_middle_is_named(tmp_path):
         pass
 
 
-def test_a_second_process_is_told(tmp_path):
+def test_a_second_process_is_refused(tmp_path):
     code = "from evalkit.runs import RunFolder\nfrom pathlib import Path\n"
     code += f"with RunFolder(Path({str(tmp_path)!r}), 'toy', 'm', {IDENTITY!r}): pass"
     with open_run(tmp_path):
@@ -96,7 +96,7 @@ def test_a_second_process_is_told(tmp_path):
 
 
 def test_a_full_disk_stops_at_once_and_leaves_whole_lines(tmp_path, monkeypatch):
-    """/dev/full answers every write with 'no space left'; half a line may have gone out before it."""
+    """Every write to /dev/full fails with 'no space left'; half a line may have been written before."""
     with pytest.raises(RunError, match="the disk is full"), open_run(tmp_path) as run:
         run.append(record("a"))
         descriptor = os.open("/dev/full", os.O_WRONLY)
@@ -108,7 +108,7 @@ def test_a_full_disk_stops_at_once_and_leaves_whole_lines(tmp_path, monkeypatch)
     assert good == (run.path / "records.jsonl").stat().st_size
 
 
-def test_half_a_line_written_before_the_disk_is_full_is_taken_back(tmp_path, monkeypatch):
+def test_half_a_line_written_before_the_disk_is_full_is_removed(tmp_path, monkeypatch):
     with open_run(tmp_path) as run:
         run.append(record("a"))
         path = run.path / "records.jsonl"
@@ -190,12 +190,12 @@ def test_prefills_are_read_with_the_records_that_name_them(tmp_path):
     stored = read_run(run.path)
     assert [p.id for p in stored.passes] == ["p2", "p1", "p1"]
     assert [(r.question, r.prefill) for r in stored.records] == [("c", "p2"), ("a", "p1"), ("b", "p1")]
-    told = efficiency(stored.records, stored.passes)
-    assert (told["prefills"], told["prefill_s"], told["questions"]) == (3, 3.0, 3)
+    costs = efficiency(stored.records, stored.passes)
+    assert (costs["prefills"], costs["prefill_s"], costs["questions"]) == (3, 3.0, 3)
 
 
 def test_a_record_does_not_grow_with_the_frames(tmp_path):
-    """15 questions on 2,048 frames: format 1 wrote the frame plan into each of them."""
+    """15 questions on 2,048 frames. Format 1 wrote the frame plan into each record."""
     plan = {"indices": list(range(0, 61440, 30)), "times_s": [i / 1.0 for i in range(2048)], "native_fps": 30.0}
     with open_run(tmp_path) as run:
         run.append(Prefill("p", "v", plan))

@@ -1,4 +1,4 @@
-"""What evalkit reads is data, never code: held over the whole source tree, and tried."""
+"""evalkit never runs what it reads as code: checked over all source files, and with hostile files."""
 
 import ast
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _RUNNING = {"eval", "exec", "compile", "__import__"}
 
 
 def dangers(source: str) -> Iterator[str]:
-    """What in this code could run what it reads."""
+    """The statements in a source file that could run data as code."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
@@ -45,7 +45,7 @@ def _dangers_of_call(node: ast.Call) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_nothing_runs_what_it_reads(file):
+def test_no_file_runs_data_as_code(file):
     assert list(dangers(file.read_text(encoding="utf-8"))) == []
 
 
@@ -65,18 +65,18 @@ def test_nothing_runs_what_it_reads(file):
         "os.system(command)",
     ],
 )
-def test_the_watch_sees_what_it_is_for(source):
+def test_the_check_finds_each_danger(source):
     assert len(list(dangers(source))) == 1
 
 
-def test_the_watch_lets_what_is_safe_pass():
+def test_the_check_accepts_safe_code():
     safe = "ast.literal_eval(x); model.eval(); torch.load(p, weights_only=True); re.compile(x); yaml.safe_load(x)"
     assert list(dangers(safe)) == []
 
 
 @pytest.mark.parametrize("target", ["os.system", "subprocess.Popen", "builtins.eval", "posix.system", "tests.toy.Toy"])
 @pytest.mark.parametrize("group", ["task", "model", "source", "tracker", "executor"])
-def test_no_group_of_a_configuration_can_name_what_is_not_listed(group, target):
+def test_a_group_can_name_only_classes_of_listed_packages(group, target):
     with pytest.raises(ConfigError, match="outside evalkit"):
         instantiate({"_target_": target, "args": ["touch /tmp/evalkit-evil"]}, group)
 
@@ -88,7 +88,7 @@ def test_a_target_inside_a_setting_is_data(nested):
 
 
 def test_hydras_own_instantiation_is_not_used():
-    """It would build whatever a `_target_` names."""
+    """It would call any function that a `_target_` names."""
     used = [file for file in FILES if "hydra.utils" in file.read_text(encoding="utf-8")]
     assert used == []
 

@@ -1,4 +1,4 @@
-"""A toy benchmark: what a stranger's task looks like. Four short videos, three questions each."""
+"""A toy benchmark, written as an external package would write it: four short videos, three questions each."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Toy(Task):
 
 
 def write_toy(root: Path, videos: int = 4, questions: int = 3) -> Path:
-    """Videos of one solid colour each; the answers run through the letters."""
+    """Write videos of one solid colour each. The right answers are A, B, C, D in turn."""
     (root / "videos").mkdir(parents=True, exist_ok=True)
     rows = []
     for v in range(videos):

@@ -49,7 +49,7 @@ def test_right_commands_pass(arguments):
     check(*prepared(arguments))
 
 
-def test_nothing_named_is_the_embedded_demo_and_says_so(capsys):
+def test_a_command_without_arguments_runs_the_embedded_demo_and_says_so(capsys):
     assert prepared([]) == ([], ["experiment=embedded"])
     assert prepared(["--cfg", "job"]) == (["--cfg=job"], ["experiment=embedded"])
     assert "experiment=embedded" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Every setting stands in the YAML files, where a command line finds it, with the default that Python has."""
+"""Every setting is in the YAML files, so that a command line can change it, with the same default as in Python."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def default_of(setting: Field[Any]) -> Any:
     return setting.default if setting.default is not MISSING else setting.default_factory()
 
 
-def astray(default: Any, values: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Settings of `default`'s class that `values` lacks, or has otherwise."""
+def differences(default: Any, values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Settings of `default`'s class that `values` lacks, or has with another value."""
     for setting in (f for f in fields(default) if f.init):
         key, own = prefix + setting.name, getattr(default, setting.name)
         if setting.name not in values:
             yield f"{key} is not there"
         elif is_dataclass(own):
-            yield from astray(own, values[setting.name], f"{key}.")
+            yield from differences(own, values[setting.name], f"{key}.")
         elif values[setting.name] != own:
             yield f"{key} is {values[setting.name]!r}, in Python {own!r}"
 
@@ -48,9 +48,9 @@ def test_a_group_names_all_settings_of_its_class(group: str, name: str) -> None:
     default = object.__new__(made)  # as given: some classes settle what is null when they are made
     for setting in fields(made):
         setattr(default, setting.name, default_of(setting))
-    told = {*astray(default, values)} - {"name is not there"}  # a model's name is no setting
-    assert told == set()
+    found = {*differences(default, values)} - {"name is not there"}  # a model's name is no setting
+    assert found == set()
 
 
 def test_video_settings_have_the_same_defaults_everywhere() -> None:
-    assert set(astray(VideoSettings(), OmegaConf.to_container(compose(WHOLE)["video"]))) == set()
+    assert set(differences(VideoSettings(), OmegaConf.to_container(compose(WHOLE)["video"]))) == set()

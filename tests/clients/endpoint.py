@@ -1,4 +1,4 @@
-"""A chat endpoint on this machine for tests: it answers by a script, slowly or byte by byte where it is told to."""
+"""A chat endpoint on this machine for tests. It answers by a script, slowly or byte by byte where the test says so."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Endpoint(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that gives up is part of these tests."""
+        """Prints nothing: clients in these tests close connections."""
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""The chat client against a real HTTP server on this machine that misbehaves in every way it is told to."""
+"""The chat client against a real HTTP server on this machine that fails in many ways."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_an_account_without_credit_is_refused(endpoint: Endpoint, make: Make) ->
 
 @pytest.mark.parametrize("trouble", ["delay_s", "drip_s", "drip_headers_s"])
 def test_one_deadline_for_the_whole_request(endpoint: Endpoint, make: Make, trouble: str) -> None:
-    """A server that sends a byte now and then keeps every timeout of a single read from passing."""
+    """A server that sends single bytes never exceeds a timeout for single reads."""
     setattr(endpoint, trouble, 2.0 if trouble == "delay_s" else 0.05)
     started = time.monotonic()
     with pytest.raises(EndpointError, match=r"did not answer in 1 attempts: no complete reply within 0\.3 s"):
@@ -368,7 +368,7 @@ def test_a_client_that_is_gone_leaves_no_thread(endpoint: Endpoint) -> None:
 
 
 def test_a_silent_server_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It accepts connections and says nothing at all."""
+    """The server accepts connections and sends nothing."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"

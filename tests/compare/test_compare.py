@@ -1,4 +1,4 @@
-"""python -m evalkit.compare: what differs, by how much, and one sentence."""
+"""python -m evalkit.compare: the settings that differ, the difference in scores, and the verdict."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def compared(*runs: Path, tmp: Path) -> dict:
 
 @needs_replay
 def test_published_settings_of_video_xl_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The authors' own LVBench answers: differences and intervals as computed from their logs elsewhere."""
+    """The authors' LVBench answers: differences and intervals as computed from their logs by other code."""
     models = {
         "pure": settings(600),
         "w_chunk": settings(600, sparse=True),
@@ -140,7 +140,7 @@ def test_a_limited_run_is_compared_on_what_both_were_asked(tmp_path: Path, capsy
     assert "left out: 150 questions that only A has, 0 that only B has" in capsys.readouterr().out
 
 
-def test_a_large_difference_is_told_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verdict_on_a_large_difference_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = run(tmp_path, settings(128), -1.5, 1), run(tmp_path, settings(256), 1.5, 2)
     found = compare_runs([a, b])
     assert found.pairs[0].significant

@@ -1,4 +1,4 @@
-"""The dry run foretells what a run then records: to the byte, the token and the operation."""
+"""The forecast of a dry run equals what the run then records: frames, tokens, KV bytes, operations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.toy import write_toy
 
 MINI = ["task=mlvu", "model=videoxl2_mini", "source=mini", "tracker=csv"]
 SMALL = ["model.frames.max=24", "limit=7", "decoding.max_new_tokens=2"]
-"""Every reply of the miniature is a letter and an end: two passes, all that may be."""
+"""With at most two new tokens, since each reply of the miniature is a letter and an end token."""
 
 SETTINGS: dict[str, list[str]] = {
     "full": [],
@@ -89,7 +89,7 @@ def same(said: VideoForecast, run: StoredRun) -> None:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_what_is_foretold_is_what_the_records_say(name: str, tmp_path: Path) -> None:
+def test_the_forecast_equals_the_records(name: str, tmp_path: Path) -> None:
     arguments = [*MINI, *SMALL, *SETTINGS[name]]
     before = video_by_video(planned(arguments))
     run = ran(arguments, tmp_path)
@@ -111,7 +111,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("task", OTHERS)
-def test_whatever_the_video_is(task: str, tmp_path: Path) -> None:
+def test_the_forecast_equals_the_records_for_other_kinds_of_videos(task: str, tmp_path: Path) -> None:
     named = [f"task={task}", *MINI[1:], *SMALL, "limit=12", *OTHERS[task]]
     before = video_by_video(planned(named))
     run = ran(named, tmp_path)
@@ -151,27 +151,27 @@ def test_a_selection_file_is_read_for_each_question(tmp_path: Path) -> None:
             else:
                 assert record.error == {"kind": q.kind, "message": str(q)} and q.kind == "no_selection"
     assert len(used) > 1
-    told = forecast(planned([*arguments, f"results={tmp_path / 'other'}"]))
-    assert told.failing == 1 and "selected.jsonl" in str(told.failure)
+    estimated = forecast(planned([*arguments, f"results={tmp_path / 'other'}"]))
+    assert estimated.failing == 1 and "selected.jsonl" in str(estimated.failure)
 
 
-def test_totals_are_sums_over_the_clips(tmp_path: Path) -> None:
+def test_totals_are_sums_over_the_videos(tmp_path: Path) -> None:
     plan = planned([*MINI, "model.frames.max=24", f"results={tmp_path}"])
-    items, told = video_by_video(plan), forecast(plan)
+    items, estimated = video_by_video(plan), forecast(plan)
     estimates = [said.estimate for said in items if said.estimate]
-    assert told.videos == len(items) == told.exact == told.known
-    assert told.questions == sum(len(said.item.questions) for said in items)
-    assert told.frames == sum(said.frames for said in items)
-    assert told.kv_bytes == pytest.approx(sum(e.kv_bytes for e in estimates) / len(estimates))
-    assert told.flops["vision"] == sum(e.vision_flops or 0 for e in estimates)
-    assert told.hours["compute"] == pytest.approx(sum(told.flops.values()) / 300e12 / 3600)
-    assert told.hours["total"] == max(told.hours["compute"], told.hours["video_decoding"])
-    assert told.new_tokens == plan.decoding.max_new_tokens
+    assert estimated.videos == len(items) == estimated.exact == estimated.known
+    assert estimated.questions == sum(len(said.item.questions) for said in items)
+    assert estimated.frames == sum(said.frames for said in items)
+    assert estimated.kv_bytes == pytest.approx(sum(e.kv_bytes for e in estimates) / len(estimates))
+    assert estimated.flops["vision"] == sum(e.vision_flops or 0 for e in estimates)
+    assert estimated.hours["compute"] == pytest.approx(sum(estimated.flops.values()) / 300e12 / 3600)
+    assert estimated.hours["total"] == max(estimated.hours["compute"], estimated.hours["video_decoding"])
+    assert estimated.new_tokens == plan.decoding.max_new_tokens
     faster = forecast(planned([*MINI, "throughput.tflops=600", "throughput.video_speed=1", f"results={tmp_path}"]))
     assert faster.hours["video_decoding"] == faster.video_hours
 
 
-def test_nothing_is_left_behind_and_no_lock_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_file_is_written_and_no_lock_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, results = write_toy(tmp_path / "data"), tmp_path / "results"
     show(toy_arguments(data, results))
     assert not results.exists()
@@ -186,18 +186,24 @@ def test_nothing_is_left_behind_and_no_lock_is_taken(tmp_path: Path, capsys: pyt
 
     with records.open("ab") as file:
         file.write(b'{"torn')  # another process is writing this line
-    told = forecast(planned(toy_arguments(data, results)))
-    assert (told.answered, told.questions, told.videos) == (5, 7, 3)
+    estimated = forecast(planned(toy_arguments(data, results)))
+    assert (estimated.answered, estimated.questions, estimated.videos) == (5, 7, 3)
     assert records.read_bytes().endswith(b'{"torn')
 
 
 def test_a_model_that_says_nothing_of_its_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_toy(tmp_path / "data")
-    told = forecast(planned(toy_arguments(data, tmp_path / "results")))
-    assert (told.videos, told.questions, told.frames, told.known, told.exact) == (4, 12, 16, 4, 0)
-    assert told.video_hours == pytest.approx((2 + 3 + 4 + 5) / 3600)
-    assert told.kv_bytes is None and told.peak_device_bytes is None
-    dry_run_text.show(told.plain())
+    estimated = forecast(planned(toy_arguments(data, tmp_path / "results")))
+    assert (estimated.videos, estimated.questions, estimated.frames, estimated.known, estimated.exact) == (
+        4,
+        12,
+        16,
+        4,
+        0,
+    )
+    assert estimated.video_hours == pytest.approx((2 + 3 + 4 + 5) / 3600)
+    assert estimated.kv_bytes is None and estimated.peak_device_bytes is None
+    dry_run_text.show(estimated.plain())
     out = capsys.readouterr().out
     assert "does not say what it costs" in out and "KV" not in out
 
@@ -214,23 +220,25 @@ def test_videos_that_are_not_there_count_as_long_as_annotated(tmp_path: Path) ->
     local = ["task=mlvu", "model=videoxl2_mini", "source=local", f"source.root={copy}", f"results={tmp_path}"]
     with pytest.raises(DataError):
         forecast(planned(local))
-    told = forecast(planned([*local, "task.allow_missing=true"]))
-    assert (told.videos, told.missing, told.known) == (whole.videos, 3, whole.videos - 4)
+    estimated = forecast(planned([*local, "task.allow_missing=true"]))
+    assert (estimated.videos, estimated.missing, estimated.known) == (whole.videos, 3, whole.videos - 4)
     name = f"{videos[3].parent.name}/{videos[3].name}"
     broken = [item for item in everything(plan) if item.video.path.as_posix().endswith(name)]
-    assert told.failing == sum(len(item.questions) for item in broken) > 0 and "is a web page" in str(told.failure)
-    assert told.exact == told.known
-    # Rates of the missing ones are guessed, lengths annotated: as many frames, unless the video is very short.
-    assert told.frames == pytest.approx(whole.frames * 9 / 10, rel=0.1)
+    assert estimated.failing == sum(len(item.questions) for item in broken) > 0 and "is a web page" in str(
+        estimated.failure
+    )
+    assert estimated.exact == estimated.known
+    # Missing videos have an assumed rate and their annotated length: the same number of frames, unless very short.
+    assert estimated.frames == pytest.approx(whole.frames * 9 / 10, rel=0.1)
 
 
-def test_without_a_checkpoint_the_released_sizes_stand_in(tmp_path: Path) -> None:
-    told = forecast(planned(["task=mlvu", "model=videoxl2", "source=mini", f"results={tmp_path}"]))
-    assert told.exact == 0 and told.known == told.videos
-    assert any("not on this machine" in remark for remark in told.remarks)
-    assert told.kv_bytes is not None and told.context_tokens is not None
-    assert told.kv_bytes / told.context_tokens == pytest.approx(2 * 28 * 4 * 128 * 2)
-    assert told.peak_device_bytes is not None and 15e9 < told.peak_device_bytes < 20e9
+def test_without_a_checkpoint_the_sizes_of_the_released_model_are_used(tmp_path: Path) -> None:
+    estimated = forecast(planned(["task=mlvu", "model=videoxl2", "source=mini", f"results={tmp_path}"]))
+    assert estimated.exact == 0 and estimated.known == estimated.videos
+    assert any("not on this machine" in remark for remark in estimated.remarks)
+    assert estimated.kv_bytes is not None and estimated.context_tokens is not None
+    assert estimated.kv_bytes / estimated.context_tokens == pytest.approx(2 * 28 * 4 * 128 * 2)
+    assert estimated.peak_device_bytes is not None and 15e9 < estimated.peak_device_bytes < 20e9
 
 
 LIGHT = """
@@ -276,7 +284,7 @@ def test_a_sweep_ends_with_one_table_of_all_cells(tmp_path: Path) -> None:
     assert {path.name for path in results.iterdir()} == {"sweeps"}
 
 
-def test_a_sweep_shows_the_cells_that_can_be_foretold(tmp_path: Path) -> None:
+def test_a_sweep_shows_the_cells_that_could_be_estimated(tmp_path: Path) -> None:
     data = write_toy(tmp_path / "data")
     done = run_command("-m", *toy_arguments(Path(f"{data},{tmp_path}/nowhere"), tmp_path / "r", "dry_run=true"))
     assert done.returncode == job.MISTAKE
@@ -291,13 +299,15 @@ def test_a_mistake_is_a_mistake_in_a_dry_run_too(wrong: str, tmp_path: Path) -> 
 
 
 def test_a_terminal_gets_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = forecast(planned([*MINI, f"results={tmp_path}"])).plain()
+    estimated = forecast(planned([*MINI, f"results={tmp_path}"])).plain()
     out = io.StringIO()
     monkeypatch.setattr(dry_run_text, "_console", lambda: Console(file=out, force_terminal=True, width=200))
-    dry_run_text.show(told)
-    dry_run_text.show_sweep([{"overrides": ["a=1"], "forecast": told}, {"overrides": ["a=2"], "forecast": told}])
+    dry_run_text.show(estimated)
+    dry_run_text.show_sweep(
+        [{"overrides": ["a=1"], "forecast": estimated}, {"overrides": ["a=2"], "forecast": estimated}]
+    )
     shown = out.getvalue()
-    for name, value in dry_run_text.lines(told):
+    for name, value in dry_run_text.lines(estimated):
         assert name in shown and value[:60] in shown
     assert "a=1" in shown and "a=2" in shown
 
@@ -315,12 +325,12 @@ def test_unknown_lengths_take_those_of_the_others() -> None:
     assert Lengths([Video("d", nowhere / "d.mp4")]).of(Video("d", nowhere / "d.mp4")).info.duration_s == 600.0
 
 
-def test_what_a_judge_will_be_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_requests_to_a_judge_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generation = [*MINI, "task.split=dev_generation", f"results={tmp_path}"]
     assert forecast(planned(MINI)).judge is None
-    told = forecast(planned(generation))
-    assert told.judge == {"requests": 2, "model": "", "max_calls": 0}
-    dry_run_text.show(told.plain())
+    estimated = forecast(planned(generation))
+    assert estimated.judge == {"requests": 2, "model": "", "max_calls": 0}
+    dry_run_text.show(estimated.plain())
     assert "none is set: the answers stay ungraded until they are rescored" in capsys.readouterr().out
     judge = ["task.judge.base_url=http://localhost:1/v1", "task.judge.model=j", "task.judge.max_calls=1"]
     dry_run_text.show(forecast(planned([*generation, *judge, "+task.judge.extra.top_k=20"])).plain())

@@ -1,4 +1,4 @@
-"""A real local Ray: several workers, half of them killed in the middle, every answer once."""
+"""Ray on this machine: several workers, half of them killed during the run, and each answer once."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A real Ray cluster whose workers die in their model, machines leave, and drivers are stopped."""
+"""A Ray cluster in which workers die in their model, machines are removed, and the command is stopped."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[object]:
-    """Two machines of one core each, as far as Ray can tell."""
+    """A cluster that Ray sees as two machines of one core each."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
@@ -53,7 +53,7 @@ def cluster() -> Iterator[object]:
 
 
 def records_of(data: Path, model: Faulty, **settings) -> Iterator[Record]:
-    """What a run's loop would get."""
+    """The records that the executor yields."""
     task = Toy(allow_missing=True)
     items = task.read(DataSet(data))
     setup = WorkerSetup(task, model, VideoSettings(workers=1), Decoding(), Labels("key", "faulty"))
@@ -68,7 +68,7 @@ def records_of(data: Path, model: Faulty, **settings) -> Iterator[Record]:
 
 
 @pytest.mark.slow
-def test_a_video_that_takes_workers_down_costs_its_own_questions(cluster, data: Path) -> None:
+def test_a_video_that_ends_its_workers_fails_alone(cluster, data: Path) -> None:
     records = list(records_of(data, Faulty(die_on="v2-1")))
     assert Counter(r.question for r in records) == Counter(f"v{v}-{q}" for v in range(4) for q in range(3))
     failed = {r.question: r.error for r in records if r.status == "failed"}
@@ -80,7 +80,7 @@ def test_a_video_that_takes_workers_down_costs_its_own_questions(cluster, data: 
 
 
 @pytest.mark.slow
-def test_workers_that_cannot_begin_end_the_run_with_a_sentence(cluster, data: Path) -> None:
+def test_workers_that_cannot_start_end_the_run_with_one_message(cluster, data: Path) -> None:
     with pytest.raises(RunError, match=r"worker ray-\d ended 2 times before it could take a video"):
         list(records_of(data, Faulty(die_in_build=True)))
 
@@ -90,7 +90,7 @@ def test_a_programming_error_keeps_its_traceback_and_what_came_before(cluster, d
     records: list[Record] = []
     with pytest.raises(ZeroDivisionError, match="a bug of the model's") as raised:
         records.extend(records_of(data, Faulty(bug_on="v0-2", seconds=0.05), workers=1))
-    assert "tests/faulty.py" in str(raised.value)  # where, in the worker
+    assert "tests/faulty.py" in str(raised.value)  # the place in the worker
     assert len(records) == 11  # the shortest video is the last
 
 
@@ -123,7 +123,11 @@ def started(data: Path, results: Path, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command(*words),
         cwd=ROOT,
-        env={**os.environ, **ENVIRONMENT, "RAY_ADDRESS": "192.0.2.1:6379"},  # nobody there, and nobody's business
+        env={
+            **os.environ,
+            **ENVIRONMENT,
+            "RAY_ADDRESS": "192.0.2.1:6379",
+        },  # an address without a cluster, which must not be used
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -151,14 +155,14 @@ def test_a_driver_that_is_stopped_leaves_no_process_behind(data: Path, tmp_path:
         "_Member" in words[pid] for pid in own
     )
     if how == "ctrl-c":
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: everyone in the foreground gets it
+        os.killpg(process.pid, signal.SIGINT)  # to all foreground processes, as a terminal does
     else:
         process.send_signal(signal.Signals[how])
     said, _ = process.communicate(timeout=60)
     assert process.returncode == (-9 if how == "SIGKILL" else 130), said
     agents = [child for child in family if child.pid not in own] if how == "SIGKILL" else []
     assert psutil.wait_procs([child for child in family if child not in agents], timeout=30)[1] == []
-    for agent in agents:  # Ray's, which do not always notice
+    for agent in agents:  # processes of Ray that do not always end
         with suppress(psutil.NoSuchProcess):
             agent.kill()
     if how != "SIGKILL":

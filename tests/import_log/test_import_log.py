@@ -1,4 +1,5 @@
-"""The import of foreign logs, from the command line to the scores: the real answers of Video-XL-2 in every form."""
+"""Importing logs of other harnesses, from the command line to the scores: Video-XL-2's published answers in every
+format."""
 
 import json
 import random
@@ -42,7 +43,7 @@ def answers(setting: str) -> dict[str, str]:
 
 
 def fork_doc(row: Row) -> Row:
-    """A row as the copy of LVBench has it that Video-XL-2's own code reads: without id, with letters twice."""
+    """A row of the LVBench copy that Video-XL-2's code reads: without id, and with the letters in the options too."""
     text, *options = row["question"].split("\n(")
     candidates = [f"({option}" for option in options]
     keys = {key: row[key] for key in ("type", "question_type", "time_reference")}
@@ -66,7 +67,7 @@ def mapping_form(flat: list[Row], replies: dict[str, str], folder: Path) -> list
 
 
 def fork_form(flat: list[Row], replies: dict[str, str], folder: Path) -> list[Path]:
-    """Six files, one for each genre, in each of which documents are numbered from 0; the last rank padded."""
+    """Six files, one for each genre. Documents are numbered from 0 in each, and the last rank repeats one."""
     files = []
     for genre in sorted({row["type"] for row in flat}):
         rows = [row for row in flat if row["type"] == genre]
@@ -160,7 +161,7 @@ def test_the_published_scores_from_the_command_line(setting, tmp_path):
 
 @needs_replay
 def test_real_needle_answers_give_their_cells(tmp_path):
-    """The needles themselves are not at hand: four of one's own stand for them, with the same right letters."""
+    """The published needles are not available. Four others with the same right letters replace them."""
     from PIL import Image
 
     needles = {"a": "B", "b": "A", "c": "C", "d": "A"}
@@ -207,7 +208,7 @@ def test_mistakes(settings, words, tmp_path):
 
 
 def test_twelve_thousand_answers_take_under_twelve_seconds(tmp_path):
-    """The time of import and scoring, with clusters to resample, as LVBench's videos are."""
+    """Import and scoring of 12,000 answers on clusters of the size of LVBench's videos."""
     data = tmp_path / "data"
     data.mkdir()
     videos = [
@@ -266,7 +267,7 @@ def test_the_order_of_the_files_changes_nothing(tmp_path):
 
 
 def test_the_prompts_of_a_log_are_kept(tmp_path):
-    """As lmms-eval has them (a request's first argument, in two forms), and as a column."""
+    """The prompt as lmms-eval logs it (first argument of the request, in two forms), and as a column."""
     asked = pairs("videomme")
     rows = videomme_log(asked)
     forms = [

@@ -1,4 +1,4 @@
-"""Log files that are none, or nearly: read or refused, never without a word."""
+"""Damaged, unusual and wrong log files are read or refused with a message."""
 
 import gzip
 import io
@@ -91,7 +91,7 @@ json_values = st.recursive(
     json_values, st.sampled_from([".json", ".jsonl", ".json.gz", ".jsonl.gz", ".csv", ".tsv.gz", ".xlsx"]), st.data()
 )
 def test_whatever_a_file_holds_it_is_read_or_refused(tmp_path_factory, value, suffix, data):
-    """Bytes of any kind, and rows that are nearly right."""
+    """Arbitrary bytes, and rows with a few mistakes."""
     file = tmp_path_factory.getbasetemp() / f"any{suffix}"
     content = json.dumps(value).encode() if data.draw(st.booleans()) else data.draw(st.binary(max_size=60))
     if suffix.endswith(".gz") and data.draw(st.booleans()):
@@ -123,7 +123,7 @@ def workbook() -> bytes:
 
 
 def damaged(content: bytes, at: int = -1) -> bytes:
-    """Some bytes of the middle are others."""
+    """Change eight bytes."""
     at = len(content) // 2 if at < 0 else at
     return content[:at] + bytes(255 - byte for byte in content[at : at + 8]) + content[at + 8 :]
 
@@ -211,7 +211,7 @@ def test_a_reply_cut_inside_a_character_is_imported_with_a_warning(
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(["gz", "xlsx"]), st.integers(0, 10_000), st.binary(max_size=6), st.booleans())
 def test_whatever_is_damaged_is_read_or_refused(tmp_path_factory, kind, at, others, cut):
-    """A log of which some bytes are others, or the end is missing."""
+    """A log with changed bytes, or without its end."""
     whole = _GZ if kind == "gz" else _XLSX
     at %= len(whole)
     content = whole[:at] + others + (b"" if cut else whole[at + len(others) :])

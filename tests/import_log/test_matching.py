@@ -1,4 +1,4 @@
-"""Every reply reaches the question it was given to, whatever a log calls it, and no other."""
+"""Each reply is matched to the question that it answers, in every format of log, and to no other."""
 
 import csv
 import json
@@ -70,7 +70,8 @@ def test_samples_without_documents(name, settings, tmp_path):
 
 
 def test_vnbench_results(tmp_path):
-    """The official result lines: an id that ends in the try, a gold as letter or number, null where nothing came."""
+    """The official result lines: an id that ends in the number of the try, the right answer as letter or number, null
+    for a missing reply."""
     asked = pairs("vnbench")
     rows = [
         {
@@ -94,8 +95,8 @@ def test_vnbench_results(tmp_path):
 
 
 def vnbench_annotations() -> list[Row]:
-    """A whole copy's rows: nine kinds of needles in 150 haystacks, four tries each. In 1,022 of the 1,350 videos the
-    right answer has the same letter in two of the tries, as in the published copy."""
+    """The rows of a complete copy: nine kinds of needles in 150 haystacks, four tries each. In 1,022 of the 1,350
+    videos the right answer has the same letter in two of the tries, as in the published copy."""
     kinds = [f"{family}_{kind}" for family in ("ret", "ord", "cnt") for kind in ("edit1", "insert1", "insert2")]
     rows = []
     for number in range(1350):
@@ -147,7 +148,7 @@ def test_the_published_vnbench_log(tmp_path):
 
 
 @pytest.mark.parametrize("number", [int, float, str])
-def test_tries_without_options_are_told_apart_by_their_number(number, tmp_path):
+def test_tries_without_options_are_distinguished_by_their_number(number, tmp_path):
     asked = pairs("vnbench")
     rows = [
         {
@@ -219,7 +220,7 @@ def test_charades_samples_without_documents(says, tmp_path):
 
 
 def test_videomme_results_by_video(tmp_path):
-    """The file that its authors' script reads."""
+    """The file that the script of Video-MME's authors reads."""
     videos: dict[str, Row] = {}
     for item, q in pairs("videomme"):
         video = videos.setdefault(item.video.id, {"video_id": item.meta["video_id"], "questions": []})
@@ -271,7 +272,7 @@ def test_empty_cells_are_empty_replies(tmp_path):
     assert [r.reply for r in records] == ["", "", "", *(q.gold for _, q in asked[3:])]
 
 
-def test_a_prompt_shared_by_two_questions_is_told_by_the_right_answer(tmp_path):
+def test_a_prompt_of_two_questions_is_matched_by_the_right_answer(tmp_path):
     """As Video-MME's 472-1 and 475-1: one prompt, two videos, two right answers."""
     asked = pairs("videomme")
     shared = [q for _, q in asked if sum(other.text == q.text for _, other in asked) > 1]
@@ -375,7 +376,7 @@ def test_five_options_are_not_scored_as_two(tmp_path):
         run(lmms_json(rows, tmp_path), tmp_path / "r", *arguments("videomathqa", split="mbin"))
 
 
-def test_different_answers_to_one_question_are_told(tmp_path, capsys):
+def test_different_answers_to_one_question_are_reported(tmp_path, capsys):
     rows = videomme_log(pairs("videomme"))
     rows[2]["resps"] = [["A", "B", "A"]]
     rows.append({**rows[0], "resps": [["something else"]]})

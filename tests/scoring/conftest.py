@@ -1,4 +1,4 @@
 from hypothesis import settings
 
-settings.register_profile("patient", deadline=None)  # a busy machine is no failure; time has tests of its own
+settings.register_profile("patient", deadline=None)  # a slow machine must not fail tests; other tests measure time
 settings.load_profile("patient")

@@ -362,7 +362,7 @@ def test_a_reply_cut_inside_a_character_is_judged(endpoint: Endpoint, make: Make
     assert endpoint.requests[0]["messages"][1]["content"] == "a dog barks | A dog ?"
 
 
-def test_a_wrong_key_is_told_once_and_every_grade_says_so(endpoint: Endpoint, make: Make) -> None:
+def test_a_wrong_key_is_reported_once_and_noted_in_every_grade(endpoint: Endpoint, make: Make) -> None:
     endpoint.script = [(401, b"no", {})]
     grader = judged(make())
     with ThreadPoolExecutor(8) as pool:
