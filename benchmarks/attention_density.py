@@ -1,9 +1,9 @@
-"""Attention density of chunked prefill: query-key pairs that are computed, as a share of all causal ones, and what that
-saves of the released model's prefill.
+"""Attention density of chunked prefill (computed query-key pairs as a share of all causal pairs), and the operations
+that this saves in the prefill of the released model.
 
     python benchmarks/attention_density.py
 
-Closed form, checked against a brute-force count of the mask where that is small. The rows are the settings of the
+The density is computed in closed form, which is checked against counts of small masks. The rows are the settings of the
 published evaluation (github.com/VectorSpaceLab/Video-XL, Video-XL-2/eval) and two longer videos. A question of 150
 tokens behind the video is counted in the density, as its rows are dense.
 """
@@ -39,7 +39,7 @@ def layout_of(frames: int) -> Layout:
 
 
 def counted(layout: Layout, policy: Chunked) -> float:
-    """The density by looking at every pair."""
+    """The density by counting all pairs."""
     chunk, visual = [-1] * layout.prefix, [False] * layout.prefix
     for group, (texts, visuals) in enumerate(zip(layout.text, layout.visual, strict=True)):
         chunk += [group // policy.chunk_groups] * (texts + visuals)

@@ -1,7 +1,7 @@
-"""What the benchmarks share: a small random Qwen2, a context for it, a fresh process for every measurement, a table.
+"""Shared by the benchmarks: a small random Qwen2, a context for it, a new process for each measurement, a table.
 
-The model is the one of the baseline measurement of the original code: hidden 256, 4 layers, 8 heads over 2, 152 tokens
-a group of four frames. Its numbers say nothing about the released model; ratios between two sides of one table do.
+The model has the sizes of the baseline measurement of the original code: hidden 256, 4 layers, 8 query and 2 key heads,
+152 tokens a group of four frames. Its times are not those of the released model; compare only the rows of one table.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def layout_of(frames: int) -> Layout:
 
 
 class Embeddings:
-    """A context as it would stream in: nothing but one group exists at a time."""
+    """The embeddings of a context. Groups are made one at a time, as when frames are streamed."""
 
     def __init__(self, frames: int, hidden: int) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -64,7 +64,7 @@ class Embeddings:
             yield self.text, self.visual.roll(group, 0)
 
     def whole(self) -> Tensor:
-        """Everything at once `[n, hidden]`, question included."""
+        """All rows `[n, hidden]`, with the question."""
         return torch.cat([self.prefix, *(rows for group in self.groups() for rows in group), self.suffix])
 
 
@@ -82,13 +82,13 @@ def prefilled(
 
 
 def gemm_flops_per_s() -> float:
-    """What one dense float32 product reaches on this machine now."""
+    """The speed of one dense float32 matrix product on this machine, measured now."""
     a, b = torch.randn(2, 2048, 2048)
     return 2 * 2048**3 / best_of(lambda: a @ b, 8)
 
 
 def best_of(work: Callable[[], Any], repeats: int) -> float:
-    """Seconds of the fastest of `repeats` runs: others on the machine can only slow one down."""
+    """Seconds of the fastest of `repeats` runs: other processes can only slow a run down."""
     best = float("inf")
     for _ in range(repeats):
         started = time.perf_counter()
@@ -98,7 +98,7 @@ def best_of(work: Callable[[], Any], repeats: int) -> float:
 
 
 class PeakMemory:
-    """Highest resident size while the block runs, less that at its start (Linux: the kernel's own high-water mark)."""
+    """The highest resident memory while the block runs, less that at its start. Linux only (VmHWM)."""
 
     def __enter__(self) -> PeakMemory:
         Path("/proc/self/clear_refs").write_text("5")
@@ -114,8 +114,8 @@ class PeakMemory:
 
 
 def in_fresh_process(script: str, *arguments: object) -> dict[str, Any]:
-    """Run `script --child arguments`, which prints one JSON object as its last line. Threads that wait yield the core:
-    where something else runs on the machine, spinning costs many times the work."""
+    """Run `script --child arguments`, which prints one JSON object as its last line. Waiting threads sleep
+    (OMP_WAIT_POLICY): on a busy machine, spinning threads take many times as long."""
     command = [sys.executable, script, "--child", *map(str, arguments)]
     environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -126,7 +126,7 @@ def in_fresh_process(script: str, *arguments: object) -> dict[str, Any]:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Markdown, columns aligned."""
+    """A Markdown table with aligned columns."""
     cells = [list(map(str, row)) for row in (head, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     lines = [

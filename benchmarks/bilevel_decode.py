@@ -1,10 +1,10 @@
-"""Bi-level decoding: keys and values that a question keeps, and what a generated token takes with them.
+"""Bi-level decode: the keys and values that a question reads, and the time of a generated token with them.
 
     OMP_NUM_THREADS=2 python benchmarks/bilevel_decode.py [--frames 2048] [--tokens 24]
 
 Small random model, chunks of 4 groups. KV rows follow dense groups * (144 + T) + other groups * (144 / r + T) + prefix;
-every row checks that. `assemble` builds the mix once a question, `question` reads 40 tokens of text, fastest of the
-rounds; all settings take turns within a round.
+this is checked for each row. `assemble` copies the keys and values of a question, `question` computes its 40 tokens.
+Times are the fastest of the rounds; each round measures all settings in turn.
 """
 
 from __future__ import annotations

@@ -1,17 +1,16 @@
-"""Chunked prefill against what it replaces: time and peak memory on a small random model.
+"""Chunked prefill compared with other kinds of prefill: time and peak memory on a small random model.
 
     OMP_NUM_THREADS=2 python benchmarks/chunked_prefill.py [--frames 512 2048] [--rounds 3]
 
-chunked        this project's prefill, chunks of 4 groups, 3 previous
-full           the same loop without windows
+chunked        evalkit's prefill with chunks of 4 groups, of which 3 previous ones are visible
+full           the same code with full attention
 causal at once one pass over the whole sequence, torch's fused causal attention in every layer
-mask at once   one pass under a dense mask of the chunk rule, as the authors' code does it (to 512 frames alone)
+mask at once   one pass under a dense mask of the chunk rule, as in the authors' code (up to 512 frames only)
 
 "dense product" is the time that the multiply-adds of a row take in one large matrix product, measured in the same
-process; `mask at once` computes every pair and hides what it may not see. The first two do not compute what nobody
-reads, the last layer behind its keys and values: 1/4 of this model, 1/28 of the released one; `full` shows what that
-alone brings. Memory is that of the call: the KV cache and whatever else, not weights and embeddings. Fastest of all
-rounds.
+process; `mask at once` computes all pairs and masks some. The first two skip the part of the last layer after its keys
+and values, whose result is not used: 1/4 of this model, 1/28 of the released one; the row `full` shows the gain of this
+alone. Memory: the peak of the call with the KV cache, without weights and embeddings. Time: the fastest of all rounds.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ from evalkit.models.shared.qwen2 import Qwen2Decoder
 CHUNKED = Chunked(4, 3)
 SIDES = ("chunked", "full", "causal at once", "mask at once")
 MASK_FRAMES = 512
-"""The dense mask of 2,048 frames alone is 24 GB."""
+"""With 2,048 frames the dense mask would take 24 GB."""
 
 
 def chunk_mask(layout: Layout, policy: Chunked, suffix: int) -> Tensor:
@@ -94,7 +93,7 @@ def flops_of(side: str, decoder: Qwen2Decoder, frames: int) -> int:
 
 
 def measure(side: str, frames: int) -> None:
-    """One side in this process: prints seconds, peak memory and the time of a dense product."""
+    """Measure one side in this process. Prints seconds, peak memory and the time of a dense product as JSON."""
     decoder = small_model()
     work_of(side, decoder, 16)()
     work = work_of(side, decoder, frames)

@@ -1,11 +1,11 @@
-"""The released architecture with random weights on a CUDA device: where the time of a video goes, and how near it is to
-what the device can do.
+"""The time of each stage of a prefill on a CUDA device, and its speed as a share of the device's. The model has the
+released architecture and random weights.
 
     python benchmarks/gpu_prefill.py [--frames 256 400 600 2048 10000] [--policy chunked streaming] [--attention sdpa]
-    python benchmarks/gpu_prefill.py --tiny                          # any machine, reduced sizes: that it runs
+    python benchmarks/gpu_prefill.py --tiny                          # reduced sizes on any machine: checks that it runs
 
-8.1 B parameters in bfloat16; weights are random, since they change no time. Frames are random too and on the host, as
-after video decoding. Columns: seconds of the SigLIP tower, of the temporal module with the projector, and of the
+8.1 B parameters in bfloat16; random weights take the same time. Frames are random too and in host memory, as after
+video decoding. Columns: seconds of the SigLIP tower, of the temporal module with the projector, and of the
 language model; tokens prefilled a second; TFLOP/s of each half and as a share of the largest matrix product measured
 here; highest device memory; seconds from a question (40 tokens) to its first token, the first question and a later
 one.
@@ -50,7 +50,7 @@ BATCH, QUESTION = 32, 40
 
 
 def random_weights(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    """Fill a module that was built without memory."""
+    """Give random weights to a module that was built on the meta device."""
     module.to_empty(device=device).to(dtype).eval().requires_grad_(False)
     for name, weight in module.named_parameters():
         if "norm" in name and name.endswith("weight"):
@@ -60,7 +60,7 @@ def random_weights(module: nn.Module, device: torch.device, dtype: torch.dtype) 
 
 
 class Bench:
-    """Both halves on a device, and a clock that waits for it."""
+    """The vision and language models on a device, and a clock that waits for the device."""
 
     def __init__(self, tiny: bool, attention: str) -> None:
         cuda = torch.cuda.is_available() and not tiny
@@ -99,7 +99,7 @@ class Bench:
             torch.cuda.synchronize()
 
     def ceiling(self) -> float:
-        """TFLOP/s of the largest matrix product."""
+        """TFLOP/s of a large matrix product."""
         n = 8192 if self.device.type == "cuda" else 1024
         a, b = torch.randn(2, n, n, device=self.device, dtype=self.dtype)
         best = float("inf")
@@ -113,7 +113,7 @@ class Bench:
 
     @torch.inference_mode()
     def visual(self, frames: int) -> Iterator[Tensor]:
-        """Visual tokens of group after group."""
+        """The visual tokens of each group in turn."""
         side = self.image_size
         host = torch.randint(0, 256, (BATCH, side, side, 3), dtype=torch.uint8)
         for start in range(0, frames, BATCH):
@@ -125,7 +125,7 @@ class Bench:
             yield from tokens
 
     def run(self, frames: int, policy: Full | Chunked) -> list[object]:
-        """One video and three questions: a row of the table."""
+        """Prefill one video and ask two questions. Returns a row of the table."""
         self.seconds.clear()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()

@@ -1,10 +1,10 @@
-"""Host memory while a 20-minute 1080p file is prefilled at 2,048 frames, above what the model itself takes.
+"""Host memory for the prefill of 2,048 frames of a 20-minute 1080p file, in addition to that of the loaded model.
 
     OMP_NUM_THREADS=2 python benchmarks/host_memory.py [--frames 2048] [--minutes 20]
 
-Writes the file (H.264, 5 frames a second) with PyAV first. Counted is the resident memory of the process and of its
-video decoding processes, shared pages once for each, sampled every 20 ms. The KV store, which lies in host memory
-here, is part of it and shown beside it. At native size the frames alone would be 12.7 GB, resized 0.9 GB.
+Writes the file (H.264, 5 frames a second) with PyAV first. The sum of the resident memory of the process and its
+decoding processes is sampled every 20 ms; shared pages count once for each process. The KV store is in host memory
+here; it is included, and also given alone. All frames would take 12.7 GB at native size, and 0.9 GB resized.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FPS = 5
 
 
 def scenes(minutes: float) -> Iterator[np.ndarray]:
-    """A bar that moves over a picture which changes every ten seconds, 1920 x 1080."""
+    """A bar that moves over a picture that changes every ten seconds, 1920 x 1080."""
     random = np.random.default_rng(0)
     for i in range(int(minutes * 60 * FPS)):
         if i % (10 * FPS) == 0:

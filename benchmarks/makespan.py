@@ -1,14 +1,13 @@
-"""How long many workers take together, pulling videos longest first, against the fixed shares that lmms-eval deals out.
+"""The time that several workers need for a benchmark, with a queue of videos (longest first) and with fixed shares.
 
     PYTHONPATH=. python benchmarks/makespan.py                  # 8 workers, about a minute
 
-Real workers on a real local Ray, through evalkit's own executor; each sleeps in proportion to the length of its video.
-Lengths are shaped like LVBench's (103 videos of 30 minutes or more, 4,101 s on average; arXiv 2406.08035): log-normal,
-cut below. lmms-eval gives rank r of n every n-th question from the r-th on (`create_iterator` in lmms_eval/utils.py);
-here a share is every n-th *video*, which is kinder to it: no video is read by two ranks. The clock runs from the moment
-when all workers have the frames of their first video to the last answer: eight of them starting on two cores would say
-more about this machine. A third run is robbed of half its workers; Ray starts others in their
-place.
+Workers run on a local Ray through evalkit's executor; each sleeps in proportion to the length of its video. Lengths
+are distributed like LVBench's (103 videos of 30 minutes or more, mean 4,101 s; arXiv 2406.08035): marks-normal with a
+minimum. lmms-eval gives rank r of n every n-th question from the r-th on (`create_iterator` in lmms_eval/utils.py);
+here a share is every n-th *video*, which favours it, as no video is read by two ranks. Time is measured from the moment
+when all workers have the frames of their first video to the last answer, because the start of eight workers depends on
+the number of cores. In a third run half of the workers are killed; Ray restarts them.
 """
 
 from __future__ import annotations
@@ -48,32 +47,33 @@ def lengths(seed: int) -> list[float]:
     """Seconds of each video, in the order of the file."""
     drawn = np.random.default_rng(seed).lognormal(0, 0.5, VIDEOS)
     spread = drawn / drawn.mean() * MEAN_S
-    for _ in range(50):  # cutting below moves the mean; moving it back cuts again
+    for _ in range(50):  # the minimum changes the mean, and correcting the mean changes the minimum
         spread = np.maximum(spread, SHORTEST_S)
         spread *= MEAN_S / spread.mean()
     return [float(s) for s in spread]
 
 
-# In the workers
+# Run in the workers
 
 
 @dataclass
 class Sleeper(Constant):
-    """Sleeps `scale` seconds for a second of video. Notes in `diary_folder` who is there and what was begun."""
+    """Sleeps `scale` seconds for each second of video. Its workers write to `marks_folder`: a file `worker-<pid>` each,
+    `go` once all have started, and in `prefills` the id of each video that was begun."""
 
     frames: int = 1
     scale: float = 0.0
-    diary_folder: str = ""
-    crew: int = 1
+    marks_folder: str = ""
+    workers: int = 1
 
     def build(self) -> _ConstantModel:
         return _Sleeping(self)
 
     def wait_for_all(self) -> None:
-        folder = Path(self.diary_folder)
+        folder = Path(self.marks_folder)
         (folder / f"worker-{os.getpid()}").touch()
         while not (folder / "go").exists():
-            if len(list(folder.glob("worker-*"))) >= self.crew:
+            if len(list(folder.glob("worker-*"))) >= self.workers:
                 (folder / "go").touch()
             time.sleep(0.02)
 
@@ -82,8 +82,8 @@ class _Sleeping(_ConstantModel):
     def prefill(self, context: Context) -> VideoCache:
         settings = self.settings
         assert isinstance(settings, Sleeper)
-        with (Path(settings.diary_folder) / "prefills").open("a") as diary:
-            diary.write(f"{context.video.id}\n")
+        with (Path(settings.marks_folder) / "prefills").open("a") as file:
+            file.write(f"{context.video.id}\n")
         cache = super().prefill(context)
         settings.wait_for_all()
         time.sleep((context.video.duration_s or 0.0) * settings.scale)
@@ -91,13 +91,13 @@ class _Sleeping(_ConstantModel):
 
 
 class Shares(executor._Queue):
-    """Every n-th video for each of n workers, in the order of the file."""
+    """A queue that gives every n-th video to each of n workers, in the order of the file."""
 
-    crew = 1
+    workers = 1
 
     def __init__(self, items: Sequence[VideoQuestions]) -> None:
         super().__init__(())
-        self.shares = {n: list(items[n :: self.crew])[::-1] for n in range(self.crew)}
+        self.shares = {n: list(items[n :: self.workers])[::-1] for n in range(self.workers)}
 
     def take(self, worker: int) -> VideoQuestions | None:
         return self.shares[worker].pop() if self.shares[worker] else None
@@ -115,7 +115,7 @@ class Lengths(Task):
         raise NotImplementedError
 
 
-# In this process
+# Run in this process
 
 
 @dataclass
@@ -126,38 +126,38 @@ class Measured:
 
 
 def run(
-    items: Sequence[VideoQuestions], crew: int, scale: float, during: Callable[[Path], None] | None = None
+    items: Sequence[VideoQuestions], workers: int, scale: float, during: Callable[[Path], None] | None = None
 ) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
-        diary = Path(folder)
-        model = Sleeper(scale=scale, diary_folder=folder, crew=crew)
+        marks = Path(folder)
+        model = Sleeper(scale=scale, marks_folder=folder, workers=workers)
         setup = WorkerSetup(Lengths(), model, VideoSettings(workers=1), Decoding(), Labels("benchmark", "sleeper"))
         if during:
-            threading.Thread(target=during, args=(diary,), daemon=True).start()
-        settings = executor.Ray(workers=crew, cpus_per_worker=0.01, gpus_per_worker=0.0)
+            threading.Thread(target=during, args=(marks,), daemon=True).start()
+        settings = executor.Ray(workers=workers, cpus_per_worker=0.01, gpus_per_worker=0.0)
         events = settings.run(setup, items)
         answers = Counter(e.question for e in events if isinstance(e, Record) and e.reply is not None)
-        makespan = time.time() - (diary / "go").stat().st_mtime
-        return Measured(makespan, answers, Counter((diary / "prefills").read_text().split()))
+        makespan = time.time() - (marks / "go").stat().st_mtime
+        return Measured(makespan, answers, Counter((marks / "prefills").read_text().split()))
 
 
-def kill_half(after_s: float, crew: int, seed: int) -> Callable[[Path], None]:
-    def kill(diary: Path) -> None:
-        while not (diary / "go").exists():
+def kill_half(after_s: float, workers: int, seed: int) -> Callable[[Path], None]:
+    def kill(marks: Path) -> None:
+        while not (marks / "go").exists():
             time.sleep(0.05)
         time.sleep(after_s)
-        there = sorted(int(path.name.split("-")[1]) for path in diary.glob("worker-*"))
-        for pid in random.Random(seed).sample(there, crew // 2):
+        pids = sorted(int(path.name.split("-")[1]) for path in marks.glob("worker-*"))
+        for pid in random.Random(seed).sample(pids, workers // 2):
             os.kill(pid, signal.SIGKILL)
 
     return kill
 
 
-def simulated(seconds: Sequence[float], crew: int) -> tuple[float, float]:
-    """Makespan of fixed shares and of longest first, by arithmetic, in units of the lower bound."""
-    bound = max(sum(seconds) / crew, *seconds)
-    shares = max(sum(seconds[n::crew]) for n in range(crew))
-    ends = [0.0] * crew
+def simulated(seconds: Sequence[float], workers: int) -> tuple[float, float]:
+    """Computed makespans of fixed shares and of longest first, as multiples of the lower bound."""
+    bound = max(sum(seconds) / workers, *seconds)
+    shares = max(sum(seconds[n::workers]) for n in range(workers))
+    ends = [0.0] * workers
     for length in sorted(seconds, reverse=True):
         ends[ends.index(min(ends))] += length
     return shares / bound, max(ends) / bound
@@ -166,12 +166,12 @@ def simulated(seconds: Sequence[float], crew: int) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=12.0, help="what a run would take without any idleness")
+    parser.add_argument("--seconds", type=float, default=12.0, help="time of a run in which no worker waits")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    crew, seconds = given.workers, lengths(given.seed)
-    scale = given.seconds * crew / sum(seconds)
-    bound = max(sum(seconds) / crew, *seconds) * scale
+    workers, seconds = given.workers, lengths(given.seed)
+    scale = given.seconds * workers / sum(seconds)
+    bound = max(sum(seconds) / workers, *seconds) * scale
     os.environ |= {"PYTHONPATH": str(Path.cwd()), "RAY_num_server_call_thread": "1"}
     executor._start(ray, None)
     with tempfile.TemporaryDirectory() as folder:
@@ -184,32 +184,35 @@ def main() -> None:
             )
             for i, s in enumerate(seconds)
         ]
-        pulled = run(items, crew, scale)
-        robbed = run(items, crew, scale, kill_half(given.seconds / 3, crew, given.seed))
-        Shares.crew = crew
+        pulled = run(items, workers, scale)
+        half_killed = run(items, workers, scale, kill_half(given.seconds / 3, workers, given.seed))
+        Shares.workers = workers
         executor._Queue = Shares  # type: ignore[misc]  # the other side of the comparison
-        shared = run(items, crew, scale)
+        shared = run(items, workers, scale)
     ray.shutdown()
-    print(f"{VIDEOS} videos, {min(seconds):.0f} to {max(seconds):.0f} s, mean {fmean(seconds):.0f} s; {crew} workers; ")
+    print(
+        f"{VIDEOS} videos, {min(seconds):.0f} to {max(seconds):.0f} s, mean {fmean(seconds):.0f} s; {workers} workers; "
+    )
     print(f"lower bound {bound:.2f} s (total length / workers, or the longest video)\n")
     print("| run | makespan s | of the bound | idle share |\n|---|---:|---:|---:|")
     for name, outcome in (("pulled, longest first (evalkit)", pulled), ("fixed shares (lmms-eval)", shared)):
-        idle = 1 - sum(seconds) * scale / crew / outcome.makespan_s
+        idle = 1 - sum(seconds) * scale / workers / outcome.makespan_s
         print(f"| {name} | {outcome.makespan_s:.2f} | {outcome.makespan_s / bound:.3f} | {100 * idle:.1f}% |")
-    print(f"| pulled, {crew // 2} workers killed | {robbed.makespan_s:.2f} | {robbed.makespan_s / bound:.3f} | |")
+    killed_s = half_killed.makespan_s
+    print(f"| pulled, {workers // 2} workers killed | {killed_s:.2f} | {killed_s / bound:.3f} | |")
     print(f"\nfixed shares take {shared.makespan_s / pulled.makespan_s:.2f} times as long")
     expected = {q.id for item in items for q in item.questions}
-    for name, outcome in (("undisturbed", pulled), (f"{crew // 2} killed", robbed), ("shares", shared)):
+    for name, outcome in (("undisturbed", pulled), (f"{workers // 2} killed", half_killed), ("shares", shared)):
         lost, doubled = len(expected - set(outcome.answers)), sum(n - 1 for n in outcome.answers.values())
         again = sum(n - 1 for n in outcome.prefills.values())
         print(f"{name}: {len(outcome.answers)} answers, {lost} lost, {doubled} doubled, {again} videos begun again")
-    shuffled, chance = list(seconds), random.Random(given.seed)
+    shuffled, generator = list(seconds), random.Random(given.seed)
     many = []
     for _ in range(1000):
-        chance.shuffle(shuffled)
-        many.append(simulated(shuffled, crew))
+        generator.shuffle(shuffled)
+        many.append(simulated(shuffled, workers))
     print(
-        f"by arithmetic, over 1,000 orders of the file: fixed shares {fmean(s for s, _ in many):.2f} of the bound, "
+        f"computed for 1,000 orders of the file: fixed shares {fmean(s for s, _ in many):.2f} of the bound, "
         f"longest first {fmean(p for _, p in many):.3f}"
     )
 

@@ -1,9 +1,10 @@
-"""What 15 questions on one video cost next to one: video decoding, vision, prefill and answers, all included.
+"""The time of 15 questions on one video compared with one question: video decoding, vision, prefill and answers.
 
     OMP_NUM_THREADS=2 python benchmarks/many_questions.py [--frames 128] [--questions 15]
 
-The miniature of Video-XL-2 on a video file written for the purpose. `again for each` is what harnesses do that know
-questions alone: decode, encode and prefill anew. Fastest of the rounds; both sides in every round.
+The miniature of Video-XL-2 on a generated video file. `again for each`: decoding, encoding and prefilling the video
+again for each question, as harnesses do that iterate over questions. Times are the fastest of the rounds; each round
+measures both.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SECONDS, FPS = 60, 24
 
 
 def scenes() -> Iterator[np.ndarray]:
-    """A square that wanders over a changing gradient, 640 x 360."""
+    """A square that moves over a changing gradient, 640 x 360."""
     rows, columns = np.mgrid[:360, :640]
     for i in range(SECONDS * FPS):
         image = np.stack([(rows + i) % 256, (columns // 2) % 256, (rows + columns + 2 * i) % 256], 2).astype(np.uint8)
@@ -44,7 +45,7 @@ def scenes() -> Iterator[np.ndarray]:
 
 
 def ask(model: VideoModel, reader: FrameReader, settings: VideoXL2Mini, video: Video, questions: range) -> None:
-    """One video and its questions, from the file on."""
+    """Decode and prefill one video, and answer its questions."""
     cache = model.prefill(Context(video, reader.open(video, settings.frames_wanted())))
     for number in questions:
         prompt = Prompt(f"What happens at {number} seconds?\nA. this\nB. that\nAnswer.", question_id=str(number))
@@ -68,7 +69,7 @@ def main() -> None:
     }
     rows = []
     with tempfile.TemporaryDirectory() as folder, FrameReader() as reader:
-        video = Video("clip", Path(folder) / "clip.mp4")
+        video = Video("video", Path(folder) / "video.mp4")
         write_video(video.path, scenes(), FPS)
         for name, kind in kinds.items():
             settings = VideoXL2Mini(frames=FrameSettings(max=options.frames), **kind)

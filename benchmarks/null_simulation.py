@@ -2,12 +2,12 @@
 
     python benchmarks/null_simulation.py [--studies 2000] [--json FILE]
 
-Simulated benchmarks: each question has a difficulty (sd 1.5 on the logit scale), and each video an effect on each run
-which is that run's own. Its sd is 0.42 where equal runs are compared, so that the effect on their difference has 0.6,
-and 0.6 where coverage is measured; all rows are repeated with twice the effect.
+Simulated benchmarks: each question has a difficulty (sd 1.5 on the logit scale), and each video has an effect on each
+run, independent between runs. Its sd is 0.42 where equal runs are compared, so that the effect on their difference has
+an sd of 0.6, and 0.6 where coverage is measured. All rows are repeated with twice the effect.
 
-- pair: two runs; the share of studies with p <= 0.05. For comparison, exact McNemar and the t test of questions as if
-  they were independent.
+- pair: two runs; the share of studies with p <= 0.05. For comparison, exact McNemar and the t test that treats
+  questions as independent.
 - 5 runs: the share of studies with any of the 10 pairs at p <= 0.05 after Holm's correction.
 - 18 slices: the same over 6 groups of videos and 12 kinds of questions of one pair.
 - coverage: the share of intervals that contain the true score, and the true difference to a better run.
@@ -60,7 +60,7 @@ def questions(rng: np.random.Generator, videos: int, sizes: tuple[int, int]) -> 
 
 
 def p_values(change: Array, video: NDArray[np.int64]) -> tuple[float, float, float]:
-    """Of each of METHODS, for the change of each question from one run to another."""
+    """The p-value of each of METHODS for the changes of the questions from one run to another."""
     gained, lost = int((change > 0).sum()), int((change < 0).sum())
     mcnemar = min(1.0, 2 * float(binom.cdf(min(gained, lost), gained + lost, 0.5)))
     return t_test(clustered_mean(change, video)), mcnemar, t_test(clustered_mean(change, np.arange(len(change))))

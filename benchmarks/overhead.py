@@ -1,12 +1,11 @@
-"""What the harness itself adds to a question: records that are forced to the disk, meters, grading, trackers.
+"""The time that the harness adds to a question: records flushed to the disk, meters, grading, trackers.
 
     PYTHONPATH=. python benchmarks/overhead.py [--videos 6] [--questions 20] [--seconds 0.1]
 
-The same videos and questions, the same model (which sleeps `--seconds` a question and reads the frames of each video),
-once in a bare loop that keeps replies in a list, and once as a run with everything that `tracker=csv` does. Both take
-their frames from the same reader, so that what differs is the harness. Runs alternate, and the fastest of each counts:
-others on the machine can only slow one down. What a run costs but once (reading the data, the manifest, git, the tables
-at the end) is shown apart.
+The same videos, questions and model (it sleeps `--seconds` a question and reads the frames of each video) in a loop
+that keeps replies in a list, and in a run with `tracker=csv`. Both use the same frame reader, so that only the harness
+differs. Both are repeated in turn, and the fastest counts, because other processes can only slow one down. The time
+that a run needs once (reading the data, manifest, git, the tables at the end) is given separately.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def planned(data: Path, results: Path, seconds: float) -> job.Plan:
 
 
 def bare(plan: job.Plan) -> float:
-    """Seconds of a loop without a harness."""
+    """Seconds of the loop without the harness."""
     items = plan.task.read(plan.source.open(plan.task))
     model, request, replies = plan.model.build(), plan.model.frames_wanted(), []
     started = time.perf_counter()

@@ -1,10 +1,10 @@
-"""What batching questions about one video gains, and whether it changes answers.
+"""The gain in time from batching the questions of one video, and the change in answers.
 
     OMP_NUM_THREADS=2 python benchmarks/question_batch.py [--frames 512] [--questions 16]
 
 Small random model, dense store, 40 tokens of question and 16 of answer each. A batch shares the matrix products and
-reads the store once; in exchange its sums are taken in another order, so that answers can differ where two tokens are
-all but equally likely. Hence model.question_batch=1 unless asked otherwise. `logits off by` is against batch 1.
+reads the store once. Its sums are computed in another order, so that answers can differ where two tokens are almost
+equally likely; therefore model.question_batch=1 is the default. `logits off by`: largest difference from batch 1.
 """
 
 from __future__ import annotations

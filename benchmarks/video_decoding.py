@@ -1,8 +1,8 @@
-"""How much video decoding a benchmark costs, read the way lmms-eval and the Video-XL-2 evaluation read, and here.
+"""The processor time of video decoding for a benchmark, as lmms-eval, Video-XL-2's evaluation and evalkit decode.
 
-Both decode a video anew for every question: lmms-eval from frame 0 with PyAV, keeping the frames it wants; Video-XL-2
-with decord's `get_batch`. evalkit decodes each video once for all its questions, by seeking, in a process of its own.
-All three end with the same frames at the model's size, which is checked bit for bit.
+lmms-eval and Video-XL-2 decode a video again for each question: lmms-eval from frame 0 with PyAV, keeping the frames
+it needs; Video-XL-2 with decord's `get_batch`. evalkit decodes each video once for all its questions, by seeking, in a
+separate process. That all three give the same frames at the model's size is checked bit for bit.
 
     python benchmarks/video_decoding.py                     # one or two minutes
     python benchmarks/video_decoding.py --minutes 10 --frames 256 --videos 3
@@ -36,7 +36,7 @@ RATE = 25
 
 
 def scenery(count: int, height: int, width: int, seed: int) -> Iterator[np.ndarray]:
-    """Large shapes that drift under grain that does not: compresses like a film, not like a test card."""
+    """Large moving shapes under noise, which compress like a film."""
     rng = np.random.default_rng(seed)
     shapes = rng.integers(0, 100, (height // 20 + 1, width // 10 + 1, 3), dtype=np.uint8).repeat(20, 0).repeat(20, 1)
     grain = rng.integers(0, 12, (height, width + 64, 3), dtype=np.uint8)
@@ -67,7 +67,7 @@ def read_as_video_xl_2(path: Path, wanted: list[int]) -> list[np.ndarray]:
 
 
 def cpu_s() -> float:
-    """Processor seconds of this process and of those it has ended."""
+    """Processor seconds of this process and of its ended child processes."""
     own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
 
@@ -87,7 +87,7 @@ def once_a_video(paths: list[Path], request: FrameRequest) -> float:
     with FrameReader(VideoSettings(workers=1)) as reader:
         for stream in reader.open_ahead((Video(p.stem, p), request) for p in paths):
             exhaust(stream)
-    while psutil.Process().children():  # their time counts once they have ended
+    while psutil.Process().children():  # the time of child processes is known when they have ended
         time.sleep(0.01)
     return cpu_s() - started
 
@@ -117,8 +117,8 @@ def check_equal(path: Path, request: FrameRequest, wanted: list[int]) -> None:
 
 
 def waiting(paths: list[Path], request: FrameRequest) -> None:
-    """A model that is busy after each video for half as long again as reading one takes (asleep here, as a CPU is while
-    a GPU works)."""
+    """Print how long a model waits for frames if it works 1.5 times as long on a video as reading it takes. It sleeps
+    here, as the CPU is idle while a GPU works."""
     pairs = [(Video(p.stem, p), request) for p in paths for _ in range(3)]
     busy_s = 0.0
     print("Share of wall time in which the model waits for frames")
@@ -149,7 +149,7 @@ def exhaust(stream: FrameStream | VideoError) -> None:
 
 
 def crossover(folder: Path, height: int, width: int) -> None:
-    """One frame a group of 16 is wanted: seek to the next key frame, or read on?"""
+    """Compare seeking to the next key frame with reading on, for one frame in each group of 16."""
     path = folder / f"groups_{height}.mp4"
     write_video(path, scenery(480, height, width, 9), RATE, options={"preset": "veryfast", "g": "16", "crf": "26"})
     print(
