@@ -141,7 +141,7 @@ def _seconds(item: VideoQuestions) -> float:
     return item.video.duration_s or 0.0
 
 
-class _Member:
+class _RayWorker:
     """One worker, in a Ray actor. The model is built in `work`, so that its errors are those of a task and keep their
     type."""
 
@@ -173,7 +173,7 @@ class _Workers:
         self.done: set[str] = set()
         self.deaths: Counter[str] = Counter()  # of workers, by video
         self.idle_deaths: Counter[int] = Counter()  # by worker: deaths without a video since its last answer
-        self.members: list[Any] = []
+        self.actors: list[Any] = []
         self.at_work: set[int] = set()  # workers that have yielded WorkerStarted since their last start
         self.queue: Any = None
 
@@ -181,7 +181,7 @@ class _Workers:
         """Yield one record for each question, also when workers die."""
         ray = self.ray
         self._start_workers(items)
-        streams = {self._begin(n): n for n in range(len(self.members))}
+        streams = {self._begin(n): n for n in range(len(self.actors))}
         finished: set[int] = set()
         questions = sum(len(item.questions) for item in items)
         while len(self.done) < questions:  # not until all workers end: some may never start
@@ -220,7 +220,7 @@ class _Workers:
 
     def stop(self) -> None:
         """End the workers, and release their resources in a cluster that goes on."""
-        for actor in filter(None, [*self.members, self.queue]):
+        for actor in filter(None, [*self.actors, self.queue]):
             self.ray.kill(actor)
 
     def _start_workers(self, items: Sequence[VideoQuestions]) -> None:
@@ -233,8 +233,8 @@ class _Workers:
         affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         here = affinity(ray.get_runtime_context().get_node_id(), soft=False)
         self.queue = ray.remote(num_cpus=0, scheduling_strategy=here)(_Queue).remote(items)
-        member = ray.remote(num_cpus=self.settings.cpus_per_worker, num_gpus=gpus, max_restarts=-1)(_Member)
-        self.members = [member.remote(self.setup, n) for n in range(min(self.settings.workers, len(items)))]
+        actor = ray.remote(num_cpus=self.settings.cpus_per_worker, num_gpus=gpus, max_restarts=-1)(_RayWorker)
+        self.actors = [actor.remote(self.setup, n) for n in range(min(self.settings.workers, len(items)))]
 
     def _check_resources(self, wanted: Mapping[str, float]) -> None:
         """Check that some machine has the resources of a worker, because Ray waits for one without end. Raises
@@ -252,7 +252,7 @@ class _Workers:
         print(f"{text}; waiting until one joins the cluster.", file=sys.stderr, flush=True)
 
     def _begin(self, number: int) -> Any:
-        return self.members[number].work.options(num_returns="streaming").remote(self.queue)
+        return self.actors[number].work.options(num_returns="streaming").remote(self.queue)
 
     def _raise_users_mistake(self, error: Any) -> None:
         """Raise the EvalkitError behind an error of Ray. Returns for a programming error."""
@@ -303,7 +303,7 @@ class _Workers:
                 "answers were lost repeatedly between Ray's workers and this process. The same command continues."
             )
         self.ray.get(self.queue.give_back.remote(-1, list(filter(None, map(self._unanswered, items)))))
-        return {self._begin(n): n for n in range(len(self.members))}
+        return {self._begin(n): n for n in range(len(self.actors))}
 
     def _unanswered(self, item: VideoQuestions) -> VideoQuestions | None:
         questions = tuple(q for q in item.questions if q.id not in self.done)

@@ -52,13 +52,13 @@ def start(data, results, *more):
     )
 
 
-def members(process):
+def worker_processes(process):
     """The worker processes of a run: Ray names them after their actor."""
     children = psutil.Process(process.pid).children(recursive=True)
     found = []
     for child in children:
         try:
-            if "_Member" in " ".join(child.cmdline()):
+            if "_RayWorker" in " ".join(child.cmdline()):
                 found.append(child)
         except psutil.Error:
             continue
@@ -76,7 +76,7 @@ def test_half_the_workers_die_and_every_answer_comes_once(data, unbroken, tmp_pa
     while answers(tmp_path) < 8 and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    alive = members(process)
+    alive = worker_processes(process)
     assert len(alive) >= WORKERS // 2
     for victim in alive[: WORKERS // 2]:
         victim.kill()

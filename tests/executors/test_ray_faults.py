@@ -150,9 +150,9 @@ def test_a_driver_that_is_stopped_leaves_no_process_behind(data: Path, tmp_path:
     wait_for_answers(process, tmp_path, 2)
     family = psutil.Process(process.pid).children(recursive=True)
     words = {child.pid: " ".join(child.cmdline()) for child in family}
-    own = {pid for pid, line in words.items() if "evalkit" in line or "_Member" in line}
+    own = {pid for pid, line in words.items() if "evalkit" in line or "_RayWorker" in line}
     assert any("evalkit.video.process_main" in words[pid] for pid in own) and any(
-        "_Member" in words[pid] for pid in own
+        "_RayWorker" in words[pid] for pid in own
     )
     if how == "ctrl-c":
         os.killpg(process.pid, signal.SIGINT)  # to all foreground processes, as a terminal does
