@@ -1,4 +1,4 @@
-"""evalkit from Python, for notebooks and scripts.
+"""The Python API of evalkit, for notebooks and scripts.
 
     from evalkit.api import compare, evaluate, load_runs, rescore
 
@@ -45,7 +45,7 @@ _NAMES = ("task", "benchmark", "split", "protocol", "model", "key")
 @dataclass(frozen=True)
 class Runs:
     """Run folders as tables. Each table has the names of a run (task, benchmark, split, protocol, model, key) and a
-    column for every setting that is not the same in all of them; keys of the model's settings stand without `model.`.
+    column for every setting that is not the same in all of them; the keys of the model's settings are without `model.`.
     """
 
     stored: Sequence[StoredRun]
@@ -81,7 +81,7 @@ class Runs:
 
     @cached_property
     def prefills(self) -> pd.DataFrame:
-        """One row for each prefill: what it cost, and its frames."""
+        """One row for each prefill: its cost and its frames."""
         return self._frame(([_flat(asdict(p)) for p in run.passes] for run in self.stored), names=("key", "model"))
 
     @cached_property
@@ -98,8 +98,8 @@ class Runs:
 
         rows = []
         for stored, settings, run_rows in zip(self.stored, self._varying, rows_of_runs, strict=True):
-            told = {name: value for name, value in _run_names(stored).items() if name in names}
-            rows += [{**told, **settings, **row} for row in run_rows]
+            run_names = {name: value for name, value in _run_names(stored).items() if name in names}
+            rows += [{**run_names, **settings, **row} for row in run_rows]
         return pd.DataFrame.from_records(rows)
 
 
@@ -116,8 +116,8 @@ def load_runs(*paths: str | Path) -> Runs:
 
 
 def compare(*runs: str | Path, plugins: Sequence[str] = ()) -> RunComparison:
-    """A verdict on two or more run folders: `.verdict` in words, `.pairs` in numbers. `plugins`: packages beside
-    evalkit that the runs' configurations name. Raises RunError for runs that cannot be compared."""
+    """A verdict on two or more run folders: `.verdict` in words, `.pairs` in numbers. `plugins`: packages other
+    than evalkit that the runs' configurations name. Raises RunError for runs that cannot be compared."""
     from evalkit.compare.comparison import compare_runs
 
     return compare_runs([Path(run) for run in runs], tuple(plugins))
@@ -141,7 +141,7 @@ def rescore(
 @dataclass
 class GivenModel(ModelSettings):
     """A model that was built in Python. `settings` are the values that can change an answer: they are part of the
-    run's key and stand in its tables."""
+    run key and are shown in tables."""
 
     name: str = "model"
     settings: dict[str, Any] = field(default_factory=dict)
@@ -175,8 +175,8 @@ def evaluate(
 
     `task`: an object or a name (`"mlvu"`). `model`: settings, or a loaded model with the `frames` that it wants, its
     `name` and the `settings` that tell it from others. `options`: those of the command line, such as `limit=20`,
-    `min_coverage=0.9`, `resume="force"`. wandb is off unless `tracker` says otherwise. Raises EvalkitError; coverage
-    below `min_coverage` is said, and stands in the run's summary.
+    `min_coverage=0.9`, `resume="force"`. wandb is off unless `tracker` turns it on. Raises EvalkitError. Coverage
+    below `min_coverage` prints a message, and is in the run's summary.
     """
     if isinstance(model, VideoModel):
         if frames is None or not name:

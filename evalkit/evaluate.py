@@ -1,4 +1,4 @@
-"""The loop: a task's videos and questions in, prefills and records out.
+"""The evaluation loop: takes a task's videos with their questions, yields prefills and records.
 
 A task gives videos with their questions; the frames of a video are decoded ahead; the model answers all its questions,
 from one prefill where it has one; each reply becomes a record. Replies are graded elsewhere (`evalkit.recorder`), so
@@ -45,7 +45,7 @@ Event = Prefill | Record
 
 @dataclass(frozen=True)
 class Labels:
-    """What every record of a run carries."""
+    """The names that every record of a run contains."""
 
     run: str
     model: str
@@ -54,7 +54,7 @@ class Labels:
 
 @dataclass
 class Loop:
-    """All that the videos of a run share."""
+    """Evaluates a model on a task. The fields are shared by all videos of the run."""
 
     task: Task
     model: VideoModel
@@ -65,8 +65,9 @@ class Loop:
     outage: Outage = field(default_factory=lambda: Outage())
 
     def run(self, items: Iterable[VideoQuestions]) -> Iterator[Event]:
-        """Ask the questions of `items`, video by video; yields a record as soon as it is there, without a grade. Items
-        are taken as their decoding begins, a few ahead of the model. Raises RunError where the model is unavailable."""
+        """Ask the questions of `items`, video by video; yields each record, without a grade, as soon as it is made.
+        Items are taken as their decoding begins, a few ahead of the model. Raises RunError where the model is
+        unavailable."""
         waiting: deque[VideoQuestions] = deque()
 
         def wanted() -> Iterator[tuple[Video, FrameRequest]]:
@@ -82,7 +83,7 @@ class Loop:
                 yield from self.ask(item, frames)
 
     def ask(self, item: VideoQuestions, frames: FrameStream | SampleError) -> Iterator[Event]:
-        """All questions of one video. What fails costs this video, or this question, and is marked."""
+        """Ask all questions of one video. A failure gives failed records for the video, or for the question."""
         if isinstance(frames, SampleError):
             yield from self._failed(item, frames)
             return
@@ -120,7 +121,7 @@ class Loop:
             frames.close()
 
     def _prompt(self, item: VideoQuestions, question: Question, frames: FrameStream) -> Prompt | SampleError:
-        """What is asked, or why it cannot be: subtitles that cannot be read, for example."""
+        """The prompt of a question, or the error that prevents it (subtitles that cannot be read, for example)."""
         try:
             return self.task.prompt(item, question, frames.plan)
         except SampleError as error:
@@ -165,7 +166,7 @@ class Outage:
         self._lock = threading.Lock()
 
     def end(self) -> None:
-        """A question was answered: the model is there."""
+        """A question was answered, so the model is available."""
         with self._lock:
             self._count = 0
 
@@ -224,7 +225,7 @@ def _in_threads(
 def failed(
     task: Task, item: VideoQuestions, question: Question, error: SampleError, labels: Labels, prefill: str | None = None
 ) -> Record:
-    """A question that could not be asked or answered: no reply, no score, its cause. Never scored from error text."""
+    """The record of a question that could not be asked or answered: no reply, no score, and the cause."""
     record = _labelled(task, item, question, labels, time.time())
     record.status = "failed"
     record.valid = False

@@ -1,4 +1,4 @@
-"""Ctrl-C, and the SIGTERM of a batch system."""
+"""Handles Ctrl-C and SIGTERM, which batch systems send."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from types import FrameType
 
 
 class Stop:
-    """`asked`: the run should end. `after_question`: answers are coming, so the question at hand is waited for."""
+    """`asked`: a signal has asked the run to end. `after_question`: the model answers questions, so the run ends after
+    the present one."""
 
     asked = False
     after_question = False
@@ -19,8 +20,8 @@ class Stop:
 
 @contextmanager
 def interruptible() -> Iterator[Stop]:
-    """While answers are coming, the first signal lets the question at hand finish. Before that (data is read, a model
-    is built), and at the second signal, everything stops at once with KeyboardInterrupt."""
+    """While the model answers questions, the first signal ends the run after the present question. Earlier (while data
+    is read or the model is built), and at the second signal, KeyboardInterrupt is raised at once."""
     stop = Stop()
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -105,7 +105,7 @@ def run(plan: Plan) -> int:
         data = plan.source.open(plan.task)
         everything = plan.task.read(data)
         with RunFolder(Path(plan.config.results), plan.task.name, plan.model_id, plan.identity()) as folder:
-            if folder.dropped_torn_line:
+            if folder.dropped_cut_line:
                 say("note: the last answer was cut short when this run was killed; its question is asked again.")
             items = limited(everything, plan.config.limit, folder.answered())
             limit = None if items == everything else plan.config.limit  # one that leaves nothing out is none

@@ -1,7 +1,8 @@
-"""From replies to graded records on the disk, beside the model.
+"""Writes replies and their grades to the run folder while the model works.
 
-A reply is written before it is graded. Grades that take no time are given at once; a judge is asked from threads of its
-own, and its grade is a second line of the same question. A run that is killed in between grades on its next start.
+A grade that takes no time is written with the reply. For a judge, the reply is written first; the judge is asked from
+other threads, and its grade is written as a second line of the question. A run that was killed before the second line
+grades the reply when it is continued.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from evalkit.types import Grade, Prefill, Question, Record
 
 
 class Recorder:
-    """Takes what the loop yields. `written` is called with each record once it has its final form, one at a time. Use
-    it as a context manager; leaving it does not wait for a judge."""
+    """Writes the prefills and records that the loop yields. `written` is called with each record in its final form, one
+    at a time. Use it as a context manager; leaving it does not wait for a judge."""
 
     def __init__(
         self, task: Task, folder: RunFolder, questions: Mapping[str, Question], written: Callable[[Record], None]
@@ -55,7 +56,7 @@ class Recorder:
                 self._write(graded)
 
     def wait(self) -> None:
-        """Until a judge has graded everything. Can be interrupted."""
+        """Wait until a judge has graded all replies. Can be interrupted."""
         with self._changed:
             while self._left and self._error is None:
                 self._changed.wait(timeout=1.0)
@@ -73,7 +74,7 @@ class Recorder:
         self._pool.apply_async(self._graded_by_judge, (record,))
 
     def _graded_by_judge(self, record: Record) -> None:
-        """In a thread of the pool."""
+        """Runs in a thread of the pool."""
         try:
             self._write(grade(self.task, record, self.questions[record.question]))
         except BaseException as error:  # raised again in the thread of the run
@@ -103,12 +104,12 @@ class Recorder:
 
 
 def judges(grader: Grader) -> int:
-    """How many requests a judge takes at a time; 0 where none is asked."""
+    """How many requests are sent to a judge at a time; 0 without a judge."""
     return grader.judge.settings.workers if isinstance(grader, JudgedGrader) and grader.judge is not None else 0
 
 
 def stop_judge(grader: Grader) -> None:
-    """End the requests that are under way."""
+    """End the requests that have been sent to the judge."""
     if isinstance(grader, JudgedGrader) and grader.judge is not None:
         grader.judge.stop()
 
@@ -134,8 +135,8 @@ def _with_grade(record: Record, given: Grade) -> Record:
 
 
 def regrade(task: Task, records: Sequence[Record], questions: Mapping[str, Question]) -> list[Record]:
-    """Stored replies as `task` grades them, in their order; a judge is asked several at a time. Raises DataError for a
-    record whose question the data does not have."""
+    """Grade stored replies again under `task`, in their order; a judge gets several at a time. Raises DataError for a
+    record whose question is not in the data."""
     renewed = []
     for record in records:
         question = questions.get(record.question)

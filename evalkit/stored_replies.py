@@ -1,4 +1,4 @@
-"""Runs made of replies that exist already: what rescoring and the import of other harnesses' logs share."""
+"""Makes runs from stored replies, for rescoring and for the import of other harnesses' logs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def by_id(items: Sequence[VideoQuestions]) -> dict[str, Question]:
 
 @dataclass
 class StoredReplies:
-    """Replies to grade, and the run folder that they will be. `origin`: what the manifest says of where they are from,
-    beside identity, code and data."""
+    """Replies to grade, and the run that is made of them. `origin`: the entries of the manifest about where the replies
+    are from."""
 
     task: Task
     data: DataSet
@@ -42,7 +42,7 @@ class StoredReplies:
     limit: int | None = None
 
     def write(self, results_folder: Path, min_coverage: float) -> tuple[Path, int]:
-        """Grade the replies and write the run as any other. Returns its folder and the exit code."""
+        """Grade the replies and write the run. Returns its folder and the exit code."""
         graded = regrade(self.task, self.records, by_id(self.items))
         with RunFolder(results_folder, self.task.name, self.model_id, self.identity) as folder:
             folder.records = {r.question: replace(r, run=folder.key, model=self.model_id) for r in graded}

@@ -14,18 +14,18 @@ from evalkit.errors import RunError
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turns a failure of the disk into one message."""
+    """Raise RunError for an OSError in the block."""
     try:
         yield
     except OSError as error:
         raise RunError(
-            f"results cannot be written to {folder} ({error.strerror}). Make room, or name another folder: "
+            f"results cannot be written to {folder} ({error.strerror}). Free disk space, or name another folder: "
             "results=<folder>."
         ) from None
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Readers see the old file or the new one, never a part of it. Raises OSError."""
+    """Write a file so that readers see the old content or the new one, never a part. Raises OSError."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:

@@ -39,8 +39,8 @@ def run_key(identity: Mapping[str, Any]) -> str:
 
 
 class _LineFile:
-    """A file that lines are appended to. Each line is in the kernel's hands when `append` returns, and on the disk a
-    second later at most."""
+    """A file that lines are appended to. When `append` returns, the line has been passed to the kernel; it is on the
+    disk within a second."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,7 +51,7 @@ class _LineFile:
         self._file = self.path.open("a", encoding="utf-8")
 
     def cut(self, size: int) -> bool:
-        """Drop what stands behind `size` bytes. Returns whether there was anything."""
+        """Shorten the file to `size` bytes. Returns whether it was longer."""
         if not self.path.exists() or self.path.stat().st_size <= size:
             return False
         os.truncate(self.path, size)
@@ -60,7 +60,7 @@ class _LineFile:
     def append(self, line: str) -> None:
         """Raises OSError; the file is then as it was before."""
         assert self._file is not None
-        size = self.path.stat().st_size  # also finds out that the folder was moved away
+        size = self.path.stat().st_size  # raises FileNotFoundError if the folder was moved
         try:
             self._file.write(line)
             self._file.flush()
@@ -78,14 +78,14 @@ class _LineFile:
         try:
             self._file.close()
         except OSError:
-            pass  # the same failure again; closing dropped the buffer, which is what it was for
+            pass  # the same failure; the buffer is dropped all the same
         finally:
             os.close(descriptor)
         self._file = None
         os.truncate(self.path, size)
 
     def replace(self, text: str) -> None:
-        """Another content, unless it is the same."""
+        """Replace the content of the file by `text`, unless it is the same."""
         if self.path.exists() and text == self.path.read_text(encoding="utf-8"):
             return
         if self._file is not None:
@@ -102,8 +102,8 @@ class _LineFile:
 
 
 class RunFolder:
-    """One run folder, held by this process. Use it as a context manager. Not thread-safe: `evalkit.recorder` serialises
-    what its threads write."""
+    """One run folder, locked by this process. Use it as a context manager. Not thread-safe: `evalkit.recorder`
+    serialises what its threads write."""
 
     def __init__(self, results: Path, task: str, model: str, identity: Mapping[str, Any]) -> None:
         self.key = run_key(identity)
@@ -111,13 +111,13 @@ class RunFolder:
         self.identity = identity
         self.records: dict[str, Record] = {}
         self.passes: list[Prefill] = []
-        self.dropped_torn_line = False
+        self.dropped_cut_line = False
         self._records = _LineFile(self.path / "records.jsonl")
         self._prefills = _LineFile(self.path / "prefills.jsonl")
         self._lock = FileLock(str(self.path / ".lock"), timeout=0)
 
     def look(self) -> RunFolder:
-        """Read what is there, without the lock and without writing; nothing is there of a run that has not begun."""
+        """Read the files without locking or writing. A run that has not begun has no files."""
         if self._records.path.is_file():
             self._read()
         return self
@@ -134,7 +134,7 @@ class RunFolder:
                 ) from None
             try:
                 sizes = self._read()
-                self.dropped_torn_line = self._records.cut(sizes[0])
+                self.dropped_cut_line = self._records.cut(sizes[0])
                 self._prefills.cut(sizes[1])
                 self._records.open()
                 self._prefills.open()
@@ -161,21 +161,22 @@ class RunFolder:
 
     @property
     def prefills(self) -> dict[str, Prefill]:
-        """By id; of a video that was prefilled twice, the last."""
+        """The prefills by id; for a video that was prefilled twice, the last one."""
         return {prefill.id: prefill for prefill in self.passes}
 
     def answered(self) -> set[str]:
-        """Ids of the questions that have a reply. Failed ones are asked again: their cause may be gone."""
+        """Ids of the questions that have a reply. Failed questions are asked again, as the cause may be
+        removed by then."""
         return {question for question, record in self.records.items() if record.status != "failed"}
 
     def changed(self, items: Iterable[VideoQuestions]) -> list[str]:
-        """Ids of the questions that were answered when the data asked something else, or had another gold."""
+        """Ids of the answered questions whose text, options or right answer are different in the data now."""
         questions = (q for item in items for q in item.questions)
         known = ((q, self.records.get(q.id)) for q in questions)
         return [q.id for q, record in known if record and record.question_sha256 not in ("", q.digest())]
 
     def pending(self, items: Iterable[VideoQuestions]) -> list[VideoQuestions]:
-        """The videos that have something left to ask, with only those questions."""
+        """The videos with unanswered questions, each with these questions only."""
         items = list(items)
         done = self.answered() - set(self.changed(items))
         left = []
@@ -186,7 +187,7 @@ class RunFolder:
         return left
 
     def append(self, line: Record | Prefill) -> None:
-        """Write one line. Raises RunError where that fails; nothing that was written before is lost."""
+        """Write one line. Raises RunError if that fails; all lines before it are kept."""
         file = self._records if isinstance(line, Record) else self._prefills
         if isinstance(line, Record):
             self.records[line.question] = line

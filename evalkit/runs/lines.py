@@ -181,7 +181,8 @@ _STATUS = ("ok", "failed", "ungraded")
 
 
 def _checked(cls: type[L], values: Mapping[str, Any]) -> L:
-    """Raises ValueError or TypeError for a line of another shape. Unknown fields are left out: a newer evalkit's."""
+    """The line as an object. Unknown fields, of a newer evalkit, are left out. Raises ValueError or TypeError for
+    missing fields and wrong types."""
     known = {f.name: values[f.name] for f in fields(cls) if values.get(f.name) is not None}
     for name, value in known.items():
         is_kind, kind = _KINDS.get(name, (None, ""))
@@ -205,7 +206,8 @@ _PREFILL_STAGES = ("video_decode", "vision", "prefill")
 
 
 def _from_format_1(values: Mapping[str, Any]) -> tuple[dict[str, Any], Prefill | None]:
-    """A record of format 1 as one of today, and its prefill. Zeros that stood for "not measured" are left out."""
+    """A record of format 1 converted to the present format, and its prefill. Zeros that meant "not measured" are left
+    out."""
     new = {k: v for k, v in values.items() if k not in _FORMAT_1 and v is not None}
     sampling, peak = values.get("sampling"), values.get("peak_memory") or {}
     seconds, tokens = values.get("seconds") or {}, values.get("tokens") or {}
@@ -221,9 +223,9 @@ def _from_format_1(values: Mapping[str, Any]) -> tuple[dict[str, Any], Prefill |
     if not sampling:
         return new, None
     spent = {stage: seconds[stage] for stage in _PREFILL_STAGES if seconds.get(stage)}
-    told = json.dumps([values.get("video"), spent, sampling], sort_keys=True)
+    content = json.dumps([values.get("video"), spent, sampling], sort_keys=True)
     prefill = Prefill(
-        id=sha256(told.encode()).hexdigest()[:16],
+        id=sha256(content.encode()).hexdigest()[:16],
         video=str(values.get("video")),
         plan={k: v for k, v in sampling.items() if k not in ("decoder", "file")},
         decoder=sampling.get("decoder") or "",

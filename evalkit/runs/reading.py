@@ -1,4 +1,4 @@
-"""Run folders as report, compare, rescoring and notebooks read them. Nothing is written, and no model is built."""
+"""Reads run folders, for report, compare, rescoring and notebooks. Writes nothing and builds no model."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class StoredRun:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What the run's key was hashed from."""
+        """The settings that the run key is a hash of."""
         return _mapping(self.manifest.get("identity"))
 
     @property
     def limit(self) -> int | None:
-        """Only so many questions were asked, on purpose."""
+        """The setting `limit`: only this many questions were asked. None: all."""
         limit = self.manifest.get("limit")
         return limit if isinstance(limit, int) else None
 
@@ -46,7 +46,7 @@ class StoredRun:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the summary does not show the records that are there."""
+        """Whether the summary is missing, or older than the records."""
         summary = self.path / "summary.json"
         if self.summary is None or not summary.is_file():
             return True
@@ -71,7 +71,7 @@ class StoredRun:
 
     @cached_property
     def prefills(self) -> dict[str, Prefill]:
-        """By id, for records to be looked up in."""
+        """The prefills by id, which `Record.prefill` names."""
         return {prefill.id: prefill for prefill in self.passes}
 
     @property
