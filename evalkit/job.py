@@ -34,7 +34,7 @@ min_coverage; interrupted, and resumable."""
 
 @dataclass(frozen=True)
 class Plan:
-    """A configuration turned into objects, before anything heavy is built."""
+    """The objects that a configuration names, before the model is built."""
 
     config: EvalConfig
     resolved: dict[str, Any]
@@ -52,11 +52,11 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Of the run."""
+        """The run folder."""
         return RunFolder(Path(self.config.results), self.task.name, self.model_id, self.identity()).path
 
     def identity(self) -> dict[str, Any]:
-        """What can change an answer; its hash is the run's key."""
+        """The settings that can change an answer; the run key is their hash."""
         return identity_of(self.task, self.source, {
             "model": {"id": self.model_id, "class": type(self.model).__name__, **identity(self.model)},
             "decoding": {**identity(self.decoding), **self._generation_defaults()},
@@ -108,7 +108,7 @@ def run(plan: Plan) -> int:
             if folder.dropped_cut_line:
                 say("note: the last answer was cut short when this run was killed; its question is asked again.")
             items = limited(everything, plan.config.limit, folder.answered())
-            limit = None if items == everything else plan.config.limit  # one that leaves nothing out is none
+            limit = None if items == everything else plan.config.limit  # a limit that leaves nothing out is not a limit
             pending = folder.pending(items)
             if pending:
                 plan.model.prepare()
@@ -126,8 +126,8 @@ def run(plan: Plan) -> int:
 
 
 def limited(items: Iterable[VideoQuestions], limit: int | None, answered: Container[str] = ()) -> list[VideoQuestions]:
-    """The videos of the first `limit` questions, rounded up to whole units, and of those answered already: a limit
-    never takes anything away."""
+    """The videos of the first `limit` questions, rounded up to whole units, and of the questions in
+    `answered`, so that a limit removes no answer."""
     items = list(items)
     first = [q for item in items for q in item.questions][:limit]
     units = {q.unit for q in first} | {q.unit for item in items for q in item.questions if q.id in answered}
@@ -136,7 +136,8 @@ def limited(items: Iterable[VideoQuestions], limit: int | None, answered: Contai
 
 
 def _ask(plan: Plan, folder: RunFolder, info: RunInfo, trackers: Trackers, stop: Stop) -> None:
-    """Every reply is on the disk before the next is waited for; then wait for the judge, where there is one."""
+    """Ask the pending questions and write each reply before the next is read; then wait for the judge, if there is
+    one."""
     questions = {q.id: q for item in info.items for q in item.questions}
     workers: dict[str, Any] = {}
     with Recorder(plan.task, folder, questions, trackers.record) as recorder:
@@ -161,7 +162,7 @@ def _ask(plan: Plan, folder: RunFolder, info: RunInfo, trackers: Trackers, stop:
 
 
 def _events(plan: Plan, folder: RunFolder, pending: Sequence[VideoQuestions]) -> Generator[Event, None, None]:
-    """Builds no model where there is nothing left to ask."""
+    """Run the executor on the pending questions. Without any, no model is built."""
     if pending:
         labels = Labels(folder.key, plan.model_id)
         setup = WorkerSetup(plan.task, plan.model, plan.config.video, plan.decoding, labels, tuple(plan.config.plugins))
@@ -238,4 +239,4 @@ def _write_manifest(folder: RunFolder, plan: Plan, data: DataSet, info: RunInfo)
         if continuing:
             write_atomically(folder.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plan.resolved)))
     if changed and not continuing:
-        say(f"note: this run was made with other {' and '.join(changed)} than are here now; its answers stand.")
+        say(f"note: this run was made with other {' and '.join(changed)} than are here now; its answers are kept.")

@@ -22,8 +22,8 @@ NEUTRAL = {"neutral": True}
 @dataclass(frozen=True)
 class Axis:
     """A setting that sweeps vary and figures plot. `key`: its dotted key below `model`, such as `frames.max`. `unit`:
-    count, ratio, bytes or seconds. `section`: the mechanism it belongs to (`bilevel_decode`), whose other settings mean
-    nothing while it is off; the axis then has the value `off`."""
+    count, ratio, bytes or seconds. `section`: the mechanism it belongs to (`bilevel_decode`), whose other settings have
+    no effect while it is off; the axis then has the value `off`."""
 
     key: str
     label: str
@@ -94,7 +94,7 @@ class ModelSettings(ABC):
         return []
 
     def estimator(self) -> Estimator | None:
-        """What tells the dry run the cost of a video without building the model. Default: nothing does."""
+        """Estimates the cost of a video for the dry run, without building the model. Default: there is no estimator."""
         return None
 
     @classmethod
@@ -136,7 +136,8 @@ class Estimator(ABC):
 
     @abstractmethod
     def estimate(self, context: Context, prompts: Sequence[Prompt], decoding: Decoding) -> Estimate:
-        """Of one video. `context.frames` has a plan and no frames. Raises SampleError where the model would."""
+        """Estimate one video. `context.frames` has a plan and no frames. Raises the SampleError that the model would
+        raise."""
 
 
 def _nothing() -> None:
@@ -177,12 +178,12 @@ class VideoModel(ABC):
         """
 
     def close(self) -> None:  # noqa: B027 - most models have nothing to do here
-        """Free everything."""
+        """Free all memory."""
 
 
 @dataclass
 class VideoCache:
-    """What `prefill` leaves for the questions of one video. Subclasses hold the KV store, or only the frames."""
+    """What `prefill` keeps for the questions of one video: in subclasses the KV store, or only the frames."""
 
     cost: PrefillCost = field(default_factory=PrefillCost)
 
@@ -194,7 +195,7 @@ Cache = TypeVar("Cache", bound=VideoCache)
 
 
 class PrefillModel(VideoModel, Generic[Cache]):
-    """A model that computes something once for each video and answers every question of it from there."""
+    """A model that prefills each video once and answers all its questions from the result."""
 
     @abstractmethod
     def prefill(self, context: Context) -> Cache:

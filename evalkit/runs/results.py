@@ -36,7 +36,8 @@ def compute(info: RunInfo, folder: RunFolder, trackers: Trackers) -> RunResult:
 
 
 def score(task: Task, records: Sequence[Record], asked: int, source: str, limit: int | None) -> Any:
-    """A copy that lacks questions is scored out of a complete one, unless that is on purpose."""
+    """The scores of the records. Questions that an incomplete copy lacks lower the coverage; those that a limit or a
+    miniature leaves out do not."""
     whole = None if limit is not None or source == "mini" else task.expected_questions()
     return task.summarize(records, max(asked, whole or 0))
 
@@ -90,12 +91,12 @@ def axes_of(model: ModelSettings, settings: Mapping[str, Any]) -> list[dict[str,
 def remarks_of(
     task: Task, data: DataSet, items: Sequence[VideoQuestions], limit: int | None, model: Sequence[str]
 ) -> list[str]:
-    """Sentences that stand with every score of the run. `model`: those of the model, or of where the replies are
+    """Sentences that are shown with every score of the run. `model`: those of the model, or of where the replies are
     from."""
     remarks = list(model)
     if dirty := task.dirty(items):
         count = f"{len(dirty)} question{'s' if len(dirty) > 1 else ''}"
-        remarks.append(f"{count} can have no right answer, as the data stands ({dirty[0]}).")
+        remarks.append(f"{count} cannot be answered correctly, because of errors in the data ({dirty[0]}).")
     if data.miniature:
         remarks.append(f"source=mini: a miniature of {task.benchmark}, not the benchmark.")
     if limit is not None:
