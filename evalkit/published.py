@@ -1,7 +1,7 @@
 """Published scores, for comparison with one's own: `data/published_scores.csv`.
 
 Each row gives the model, what was measured (benchmark, split, metric, slice), how (protocol, subtitles, frames), and
-the source. An empty cell is not known. `second_hand`: read in somebody else's table. The same score from two
+the source. An empty cell is not known. `second_hand`: read in another paper's table. The same score from two
 sources is two rows, because sources differ.
 """
 

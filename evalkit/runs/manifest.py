@@ -1,4 +1,4 @@
-"""manifest.json: what the numbers of a run are based on, and whether it may be continued with what is here now."""
+"""manifest.json: what a run is based on, and whether it may be continued with the present code, weights and data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .files import write_atomically
 from .lines import FORMAT
 
 GATHERED = ("files", "workers")
-"""What is known only once videos were read: their files, and the machines that read them."""
+"""Entries that are known only after videos were read: their files, and the machines that read them."""
 
 
 def write(
@@ -51,7 +51,7 @@ def write(
 
 
 def complete(run: Path, gathered: Mapping[str, Mapping[str, Any]]) -> None:
-    """Add what became known since the run was begun or continued."""
+    """Add entries that became known during the run."""
     known = _read(run / "manifest.json")
     history = known.pop("history", [])
     known |= {name: {**known.get(name, {}), **values} for name, values in gathered.items()}
@@ -72,8 +72,8 @@ def _read(path: Path) -> dict[str, Any]:
         return content
     except (ValueError, RecursionError) as error:
         raise RunError(
-            f"{path} is damaged ({error}), so it cannot be told whether this run may go on. Restore it, remove it to "
-            "go on with what is here now, or name another results=<folder>."
+            f"{path} is damaged ({error}), so evalkit cannot check whether this run may be continued. Restore it, "
+            "remove it to continue with the present code and data, or name another results=<folder>."
         ) from None
 
 

@@ -304,7 +304,7 @@ def test_a_prompt_of_two_questions_is_matched_by_the_right_answer(tmp_path):
         ("(A) x", ("x", "y"), "B", False),
         ("(A)", ("x", "y"), "B", False),
         ("A.", ("x", "y"), "B", False),
-        ("(B) same", ("same", "same"), "A", True),  # the right text stands twice
+        ("(B) same", ("same", "same"), "A", True),  # two options have the right text
         (3, ("3", "4", "5"), "A", True),  # a value, not a number of an option
         (3.0, ("3", "4", "5"), "A", True),
         ("A. C. elegans", ("C. elegans", "E. coli"), "A", True),
