@@ -1,4 +1,4 @@
-"""Where the files of a benchmark lie below its folder: its tables, and the videos that they name."""
+"""Finds the files of a benchmark below its folder: its tables, and the videos that they name."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class VideoFiles:
         self._found: dict[str, Path] = {}
 
     def find(self, *places: str) -> Path:
-        """The first of `places` (paths below the root, with "/") that is there; else the one file below the root that
-        is called like one of them; else the first place, where the video is missing. Raises DataError where several
+        """The first of `places` (paths below the root, with "/") that exists; else the one file below the root that
+        has the name of one of them; else the first place, where the video is missing. Raises DataError if several
         different files have the name."""
         found = self._found.get(places[0])  # most videos have several questions
         if found is None:
@@ -63,7 +63,7 @@ class VideoFiles:
         return found
 
     def at(self, *places: str) -> Path:
-        """The first of `places` that is there, else the first of all. No search by name."""
+        """The first of `places` that exists, else the first of all. No search by name."""
         return Path(f"{self.root}/{self._known(places) or places[0]}")
 
     def _known(self, places: Sequence[str]) -> str | None:
@@ -94,7 +94,7 @@ class VideoFiles:
 def _names(folder: Path) -> frozenset[str]:
     try:
         return frozenset(path.name for path in folder.iterdir())
-    except (OSError, ValueError):  # not there, no folder, not readable: its videos are missing
+    except (OSError, ValueError):  # missing, not a folder or not readable: its videos are missing
         return frozenset()
 
 

@@ -1,7 +1,7 @@
 """A folder of entries by key, with a size limit and checksums: decoded frames, prefilled videos.
 
 An entry is one file: MAGIC, digest, size of the payload, payload, metadata as JSON. The digest covers key, payload and
-metadata and is checked when the entry is opened, so an entry that was damaged, or stands under the name of another one,
+metadata and is checked when the entry is opened, so an entry that was damaged, or has the name of another one,
 is never used. Entries are written to a temporary name, synced and renamed: they appear whole or not at all, and any
 number of processes may share the folder. Beyond the limit, the least recently used entries are deleted.
 """

@@ -1,4 +1,4 @@
-"""Tables in the caches of Hugging Face's libraries, read where they lie.
+"""Finds the tables of benchmarks in the caches of Hugging Face's libraries, where they are read without a copy.
 
 lmms-eval unpacks a benchmark's archives below `$HF_HOME/<folder>` and leaves its tables in two caches beside it: the
 repository's snapshot (`$HF_HOME/hub`) and the Arrow files that `datasets.load_dataset` made of it
@@ -20,7 +20,7 @@ from evalkit.task import HubData
 def cached_tables(root: Path, hub: HubData, named: Sequence[str], split: str, config: str = "*") -> list[Path]:
     """The tables of a benchmark whose videos are in `root`, a folder below `$HF_HOME`; empty for any other root.
 
-    `named`: patterns of the files in the repository; `config` and `split`: what the hub calls them; "*" where the
+    `named`: patterns of the files in the repository; `config` and `split`: their names on the hub; "*" where the
     repository has one configuration.
     """
     if not root.resolve().is_relative_to(hf_home().resolve()):
@@ -62,5 +62,5 @@ def _newest_first(folders: Iterator[Path]) -> list[Path]:
 
 
 def _letters(name: str) -> str:
-    """`lmms-lab/Video-MME` and `lmms-lab___video-mme` alike: the cache writes names in its own way."""
+    """A form that is the same for `lmms-lab/Video-MME` and `lmms-lab___video-mme`, its name in the cache."""
     return re.sub(r"[^a-z0-9]", "", name.lower())

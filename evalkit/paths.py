@@ -20,6 +20,6 @@ def hf_home() -> Path:
 
 
 def benchmark_folders(folder: str) -> list[Path]:
-    """Where a benchmark from the hub can lie, in order of preference: where `fetch` unpacks it, and where lmms-eval
-    does (below `datasets/` for LongVideoBench since 2026)."""
+    """The folders in which a benchmark from the hub may be, in order of preference: where `fetch` unpacks it, and where
+    lmms-eval does (below `datasets/` for LongVideoBench since 2026)."""
     return [data_dir() / folder, hf_home() / folder, hf_home() / "datasets" / folder]

@@ -185,10 +185,10 @@ def test_no_file_is_written_and_no_lock_is_taken(tmp_path: Path, capsys: pytest.
     assert "5 questions; the rest is counted" in capsys.readouterr().out
 
     with records.open("ab") as file:
-        file.write(b'{"torn')  # another process is writing this line
+        file.write(b'{"cut')  # another process is writing this line
     estimated = forecast(planned(toy_arguments(data, results)))
     assert (estimated.answered, estimated.questions, estimated.videos) == (5, 7, 3)
-    assert records.read_bytes().endswith(b'{"torn')
+    assert records.read_bytes().endswith(b'{"cut')
 
 
 def test_a_model_that_says_nothing_of_its_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
