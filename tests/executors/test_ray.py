@@ -131,3 +131,10 @@ def test_the_longest_video_goes_first_and_what_comes_back_goes_before_all():
 def test_impossible_settings_are_refused(values):
     with pytest.raises(ConfigError):
         Ray(**values)
+
+
+def test_an_address_where_nothing_listens_is_named_at_once(data, tmp_path):
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match=r"executor\.address=127\.0\.0\.1:9: no connection"):
+        run_here(arguments(data, tmp_path, "executor=ray", "executor.address=127.0.0.1:9"))
+    assert time.monotonic() - started < 30
