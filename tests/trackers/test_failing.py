@@ -163,5 +163,5 @@ def test_a_submission_that_cannot_be_written_is_one_warning(data, tmp_path, monk
 
 def test_a_manifest_that_cannot_be_written_is_one_message(data, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("evalkit.runs.manifest.write_atomically", FullDisk("manifest.json"))
-    with pytest.raises(RunError, match=r"results cannot be written .*No space left.*Make room"):
+    with pytest.raises(RunError, match=r"results cannot be written .*No space left.*Free disk space"):
         run_here(toy_arguments(data, tmp_path))
