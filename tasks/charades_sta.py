@@ -137,7 +137,7 @@ class CharadesSTA(Task):
             seen[video] += 1
             duration_s = row.seconds("duration")
             duration_s = durations.get(video) if duration_s is None else duration_s
-            return _clip(row, files, video, f"{video}_{seen[video] - 1}", duration_s)
+            return _item(row, files, video, f"{video}_{seen[video] - 1}", duration_s)
 
         yield from read_rows(self._rows(root), read, self.allow_missing)
 
@@ -248,7 +248,7 @@ def _numbers(row: Row, column: str, values: Sequence[Any]) -> list[float]:
     return numbers
 
 
-def _clip(row: Row, files: VideoFiles, video: str, id: str, duration_s: float | None) -> VideoQuestions:
+def _item(row: Row, files: VideoFiles, video: str, id: str, duration_s: float | None) -> VideoQuestions:
     gold = _span(row)
     meta = {} if duration_s is None else {"duration_s": duration_s}
     groups = {"gold_length": (_length(gold[1] - gold[0]),)}

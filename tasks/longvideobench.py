@@ -166,7 +166,7 @@ class LongVideoBench(Task):
     def load(self, root: Path) -> Iterator[VideoQuestions]:
         files, hidden = VideoFiles(root), self.splits[self.split].hidden
         rows = (row for table in self._tables(root) for row in read_table(table))
-        yield from read_rows(rows, lambda row: _clip(row, files, hidden), self.allow_missing)
+        yield from read_rows(rows, lambda row: _item(row, files, hidden), self.allow_missing)
 
     def _tables(self, root: Path) -> list[Path]:
         """The annotations as the official JSON file, or as the hub's parquet table."""
@@ -217,7 +217,7 @@ def _json(answers: Mapping[str, object]) -> str:
     return json.dumps(answers, ensure_ascii=False, indent=1) + "\n"
 
 
-def _clip(row: Row, files: VideoFiles, hidden: bool) -> VideoQuestions:
+def _item(row: Row, files: VideoFiles, hidden: bool) -> VideoQuestions:
     options = _options(row)
     category = row.text("question_category")
     question = Question(

@@ -154,7 +154,7 @@ class MVBench(Task):
                 videos = f"video/{PLACES[task].branch or PLACES[task].whole}/<video>"
                 raise no_tables(root, f"{self.benchmark}'s task {task}", f"json/{task}.json", videos)
             rows = (row for path in paths for row in read_table(path))
-            read = partial(_clip, files=files, task=task, last=self.protocol == "official")
+            read = partial(_item, files=files, task=task, last=self.protocol == "official")
             yield from read_rows(rows, read, self.allow_missing)
 
     def _tables(self, root: Path, task: str) -> list[Path]:
@@ -162,7 +162,7 @@ class MVBench(Task):
         return find_tables(root, named) or cached_tables(root, self.hub, named, "train", task)
 
 
-def _clip(row: Row, files: VideoFiles, task: str, last: bool) -> VideoQuestions:
+def _item(row: Row, files: VideoFiles, task: str, last: bool) -> VideoQuestions:
     """`last`: of candidates with the answer's text the last is right, as in the official code."""
     options, answer = row.options("candidates"), row.text("answer")
     question = Question(

@@ -91,7 +91,7 @@ class NExTQA(Task):
             raise no_tables(root, f"{self.benchmark} ({self.split})", expected, "NExTVideo/<video>.mp4")
         files, folders = VideoFiles(root), _video_folders(root)
         rows = (row for table in tables for row in read_table(table))
-        yield from read_rows(rows, lambda row: _clip(row, files, folders), self.allow_missing)
+        yield from read_rows(rows, lambda row: _item(row, files, folders), self.allow_missing)
 
 
 def _video_folders(root: Path) -> dict[str, str]:
@@ -105,7 +105,7 @@ def _video_folders(root: Path) -> dict[str, str]:
     return {}
 
 
-def _clip(row: Row, files: VideoFiles, folders: dict[str, str]) -> VideoQuestions:
+def _item(row: Row, files: VideoFiles, folders: dict[str, str]) -> VideoQuestions:
     video, kind = row.file_name("video", ".mp4"), row.text("type")
     if kind[:1] not in _FAMILIES:
         raise row.error("type", f"expected C., T. or D., found {kind!r}")

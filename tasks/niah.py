@@ -181,9 +181,9 @@ class NIAH(Task):
             for depth in grid.depths:
                 for needle in needles:
                     composite = Composite(grid.rule, frames, needle.image, depth)
-                    yield _clip(haystack, composite, f"{frames}-{depth:g}", needle)
+                    yield _item(haystack, composite, f"{frames}-{depth:g}", needle)
             for needle in needles if self.control else ():
-                yield _clip(haystack, Composite(grid.rule, frames), f"{frames}-none", needle)
+                yield _item(haystack, Composite(grid.rule, frames), f"{frames}-none", needle)
 
     def _check_answers(self, needles: Sequence[Needle], root: Path) -> None:
         words = [needle.answer for needle in needles if len(needle.answer) > 1]
@@ -229,7 +229,7 @@ _HAYSTACKS = ("haystack*", "haystack_videos/*", "data/haystack_videos/*", "data/
 _SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 
 
-def _clip(haystack: Path, composite: Composite, cell: str, needle: Needle) -> VideoQuestions:
+def _item(haystack: Path, composite: Composite, cell: str, needle: Needle) -> VideoQuestions:
     """One needle in one cell. All controls of a column share a video, because their frames are the same."""
     inserted = composite.image is not None
     place = f"{haystack.stem}/{cell}/{needle.id}" if inserted else f"{haystack.stem}/{cell}"

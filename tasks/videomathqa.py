@@ -53,10 +53,10 @@ def _step_by_step(q: Question) -> str:
 
 def _subtitles(item: VideoQuestions, plan: FramePlan) -> str:
     """The lines spoken while a frame was taken that the model reads."""
-    said = "No subtitles available"
+    subtitle_text = "No subtitles available"
     if (path := _srt(item)) is not None:
-        said = "\n".join(line.text for line in spoken_as_lmms_eval(read_srt(path), plan))
-    return f"This video's subtitles are listed below: \n{said}\n"
+        subtitle_text = "\n".join(line.text for line in spoken_as_lmms_eval(read_srt(path), plan))
+    return f"This video's subtitles are listed below: \n{subtitle_text}\n"
 
 
 def _srt(item: VideoQuestions) -> Path | None:
@@ -170,7 +170,7 @@ class VideoMathQA(Task):
         def read(row: Row) -> VideoQuestions:
             id = row.id("question_id")
             asked[id] += 1
-            return _clip(row, files, id if self.split == "mcq" else f"{id}_{asked[id] - 1}", unit=id)
+            return _item(row, files, id if self.split == "mcq" else f"{id}_{asked[id] - 1}", unit=id)
 
         rows = (row for table in self._tables(root) for row in read_table(table))
         yield from read_rows(rows, read, self.allow_missing)
@@ -225,7 +225,7 @@ class VideoMathQA(Task):
         return super().context(item, frames)
 
 
-def _clip(row: Row, files: VideoFiles, id: str, unit: str) -> VideoQuestions:
+def _item(row: Row, files: VideoFiles, id: str, unit: str) -> VideoQuestions:
     options, answer, length = row.options("options"), row.text("answer"), row.text("length")
     if len(options) not in _LETTERS:
         raise row.error("options", f"expected five or two options, found {len(options)}")

@@ -62,8 +62,8 @@ def _official_subtitles(item: VideoQuestions, q: Question, plan: FramePlan) -> s
     asked, path = _official(item, q, plan), _srt(item)
     if path is None:
         return asked
-    said = "\n".join(untagged(line.text) for line in spoken(read_srt(path), plan))
-    return f"This video's subtitles are listed below:\n{said}\n{asked}"
+    subtitle_text = "\n".join(untagged(line.text) for line in spoken(read_srt(path), plan))
+    return f"This video's subtitles are listed below:\n{subtitle_text}\n{asked}"
 
 
 def _lmms_eval(item: VideoQuestions, q: Question, plan: FramePlan, options: Options = _lines) -> str:
@@ -71,12 +71,12 @@ def _lmms_eval(item: VideoQuestions, q: Question, plan: FramePlan, options: Opti
 
 
 def _lmms_eval_subtitles(item: VideoQuestions, q: Question, plan: FramePlan, options: Options = _lines) -> str:
-    path, said = _srt(item), "No subtitles available"
+    path, subtitle_text = _srt(item), "No subtitles available"
     if path is not None:
         texts = (in_font(line.text) for line in spoken_as_lmms_eval(read_srt(path), plan))
-        said = "\n".join(text for text in texts if text is not None)
+        subtitle_text = "\n".join(text for text in texts if text is not None)
     return (
-        f"This video's subtitles are listed below: \n{said}\n"
+        f"This video's subtitles are listed below: \n{subtitle_text}\n"
         f"{_SELECT} and the subtitles. {_RESPOND}\n{q.text}\n{options(q)}\nThe best answer is:"
     )
 
@@ -89,13 +89,13 @@ def _videochat_flash(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
 
 def _videochat_flash_subtitles(item: VideoQuestions, q: Question, plan: FramePlan) -> str:
     path = _srt(item)
-    said = "\n".join(font_rows(path)) if path else ""
+    subtitle_text = "\n".join(font_rows(path)) if path else ""
     return (
         ("This video's subtitles are listed below: \n" if path else "")
-        + f"{said}\n"
+        + f"{subtitle_text}\n"
         + (
             f"These are the frames and subtitles of a video. {_SELECT} and the subtitles. {_RESPOND}"
-            if said
+            if subtitle_text
             else f"These are the frames of a video. {_SELECT}. {_RESPOND}"
         )
         + f"\nQuestion: {q.text}\nOption:\n{_lines(q)}\nThe best answer is:"
@@ -252,7 +252,7 @@ def _from_flat(row: Row, files: VideoFiles) -> VideoQuestions:
     """A row of the hub copy: one question."""
     video_id, stem = row.id("video_id"), row.file_name("videoID", ".mp4")
     groups = {key: row.text(key) for key in _GROUPS}
-    return _clip(files, video_id, stem, groups, (_question(row, "options", groups),))
+    return _item(files, video_id, stem, groups, (_question(row, "options", groups),))
 
 
 _NESTED_KEYS = (
@@ -272,7 +272,7 @@ def _from_nested(row: Row, files: VideoFiles) -> VideoQuestions:
     for part in parts(row, "questions"):
         options = "options" if "options" in part.values else "choices"
         questions.append(_question(part, options, {**groups, "task_type": part.text("task_type")}))
-    return _clip(files, video_id, stem, groups, tuple(questions))
+    return _item(files, video_id, stem, groups, tuple(questions))
 
 
 def _question(row: Row, options: str, groups: Mapping[str, str]) -> Question:
@@ -283,7 +283,7 @@ def _question(row: Row, options: str, groups: Mapping[str, str]) -> Question:
     return Question(row.id("question_id"), row.text("question"), row.options(options), answer, groups=labels)
 
 
-def _clip(
+def _item(
     files: VideoFiles, video_id: str, stem: str, groups: Mapping[str, str], questions: tuple[Question, ...]
 ) -> VideoQuestions:
     folders = ("data/", "video/", "videos/", "")

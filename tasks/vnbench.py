@@ -99,7 +99,7 @@ class VNBench(Task):
         if not tables:
             raise no_tables(root, self.benchmark, _FILE, f"{_FOLDERS[0]}<video>.mp4")
         files, labels = VideoFiles(root), _EXCHANGED if self.protocol == "llava_example" else {}
-        yield from read_rows(read_table(tables[0]), lambda row: _clip(row, files, labels), self.allow_missing)
+        yield from read_rows(read_table(tables[0]), lambda row: _item(row, files, labels), self.allow_missing)
 
     def make_miniature(self, root: Path) -> None:
         from ._mini.vnbench import write
@@ -107,7 +107,7 @@ class VNBench(Task):
         write(root)
 
 
-def _clip(row: Row, files: VideoFiles, labels: Mapping[str, str]) -> VideoQuestions:
+def _item(row: Row, files: VideoFiles, labels: Mapping[str, str]) -> VideoQuestions:
     """`labels`: a row's type -> the name of its slice, where they differ."""
     name = row.file_name("video").rpartition("/")[2]
     stem, kind = Path(name).stem, row.text("type")
