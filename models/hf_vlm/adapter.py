@@ -1,0 +1,310 @@
+"""A Hugging Face video-language model as a `PrefillModel`: processor, prefill, generation, prefix reuse."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from evalkit.errors import ConfigError, ModelError
+from evalkit.model import PrefillModel, VideoCache
+from evalkit.types import Context, Decoding, PrefillCost, Prompt, Reply
+
+from ..shared.memory import is_out_of_memory
+from .chat import Chat, Cut, NoCut, metadata_of
+from .checkpoint import load_network, load_processor
+from .pixels import FrameSizes, read_frames
+from .reuse import Generated, PositionState, PrefixCache, Verdict, compare, same_tokens
+from .settings import HFVLM
+
+T = TypeVar("T")
+TEXT_INPUTS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
+
+
+def build(settings: HFVLM) -> HFVLMModel:
+    """Load processor and network. Raises CheckpointError or ConfigError."""
+    device = chosen_device(settings.device)
+    processor = load_processor(settings)  # before gigabytes are read
+    return HFVLMModel(settings, load_network(settings, device), processor)
+
+
+def chosen_device(name: str) -> torch.device:
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device={name}, but torch {torch.__version__} sees no CUDA here: use device=auto or cpu.")
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass
+class Prefix:
+    """What is reused: the cut chat, its keys and values, and the positions of the network."""
+
+    cut: Cut
+    cache: PrefixCache
+    positions: PositionState
+
+
+@dataclass
+class Cache(VideoCache):
+    """A video. `frames` (uint8 `[n, 3, height, width]`) are kept for fresh passes; `prefix` is None without reuse."""
+
+    context: Context | None = None
+    frames: torch.Tensor | None = None
+    before: str = ""
+    prefix: Prefix | None = None
+    no_reuse: str = ""
+
+    def close(self) -> None:
+        self.frames = self.prefix = None
+
+
+class FirstToken:
+    """A streamer of transformers that notes when the first token of a reply is there."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.calls = 0
+        self.seconds: float | None = None
+
+    def put(self, value: torch.Tensor) -> None:
+        """Called with the prompt, then with each token; the token is on the CPU, so the device has finished it."""
+        self.calls += 1
+        if self.calls == 2:
+            self.seconds = time.perf_counter() - self.started
+
+    def end(self) -> None:
+        pass
+
+
+class HFVLMModel(PrefillModel[Cache]):
+    """`reuse`: the proof of prefix reuse; None before the first video."""
+
+    def __init__(self, settings: HFVLM, network: Any, processor: Any) -> None:
+        self.settings, self.network, self.processor = settings, network, processor
+        self.chat = Chat(processor, settings.cues)
+        self.sizes = FrameSizes(processor.video_processor, settings.pixels)
+        self.device, self.dtype = network.device, network.dtype
+        self.stop = end_tokens(network)
+        self.reuse: Verdict | None = None if settings.reuse_prefix else Verdict(False, "off: reuse_prefix=false")
+
+    # Prefill: once for each video
+
+    def prefill(self, context: Context) -> Cache:
+        """See `PrefillModel`. Without reuse, only the frames are read here."""
+        return self.in_memory(f"while prefilling {len(context.frames.plan):,} frames", lambda: self.filled(context))
+
+    def filled(self, context: Context) -> Cache:
+        before = self.chat.before(context)
+        frames = read_frames(context.frames, self.sizes)
+        cost = PrefillCost(frames=len(frames), video_decode_s=context.frames.decode_seconds)
+        cache = Cache(cost, context, frames, before)
+        if self.reuse is None or self.reuse.right:
+            self.fill(cache)
+        return cache
+
+    @torch.inference_mode()
+    def fill(self, cache: Cache) -> None:
+        """Prefill the prefix, and measure it. Where the chat cannot be cut, the cache says why."""
+        clock = Clock(self.device)
+        try:
+            self.chat.check_order(cache.before)
+            inputs = self.inputs(cache, cache.before)
+            cut = self.chat.cut(inputs["input_ids"][0].tolist())
+        except NoCut as error:
+            cache.no_reuse = f"off: {error}"
+            return
+        length = len(cut.ids)
+        for name in TEXT_INPUTS:
+            if name in inputs:
+                inputs[name] = inputs[name][:, :length]
+        kept = self.network(**inputs, use_cache=True, logits_to_keep=1).past_key_values
+        cache.prefix = Prefix(cut, PrefixCache(kept, length), PositionState(self.network, inputs))
+        cost = cache.cost
+        cost.prefill_s = clock.seconds()
+        cost.context_tokens = length
+        cost.visual_tokens = sum(cut.ids.count(token) for token in visual_tokens(self.processor))
+        cost.kv_bytes = cache.prefix.cache.nbytes
+        cost.peak_memory_bytes = clock.peak_memory_bytes()
+
+    def inputs(self, cache: Cache, text: str) -> dict[str, Any]:
+        """What the network reads for `text` and the frames: the processor's tensors, on the device."""
+        assert cache.context is not None and cache.frames is not None, "the cache is closed"
+        context = cache.context
+        videos = {"video_metadata": [metadata_of(context.video, context.frames.plan)], "do_sample_frames": False}
+        if self.settings.pixels.given:
+            videos["do_resize"] = False  # `read_frames` has done it
+        made = self.processor(
+            text=[text],
+            videos=[cache.frames],
+            return_tensors="pt",
+            **(videos | {"input_data_format": "channels_first"} | self.settings.processor),
+        )
+        return {
+            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
+            if isinstance(value, torch.Tensor)
+            else value
+            for name, value in made.items()
+        }
+
+    # Questions
+
+    def generate(self, cache: Cache, prompt: Prompt, decoding: Decoding) -> Reply:
+        """See `PrefillModel`."""
+        return self.in_memory("while answering", lambda: self.answer_one(cache, prompt, decoding))
+
+    def answer_one(self, cache: Cache, prompt: Prompt, decoding: Decoding) -> Reply:
+        assert cache.context is not None, "the cache is closed"
+        ids, proven = self.tail_of(cache, prompt), ""
+        if ids is not None and self.reuse is None:
+            self.reuse = self.proof(cache, prompt, ids, decoding)
+            proven = self.reuse.text
+        first = FirstToken()
+        if ids is not None and self.reuse is not None and self.reuse.right:
+            generated, off = self.behind_prefix(cache, ids, decoding, first), ""
+        else:
+            inputs = self.inputs(cache, self.whole(cache, prompt))
+            ids = inputs["input_ids"][0].tolist()
+            generated = self.run(inputs, decoding, first)
+            off = cache.no_reuse or (self.reuse.text if self.reuse else "off: this question changes the prefix")
+        return self.reply(cache, prompt, ids, generated, first, proven or off)
+
+    def tail_of(self, cache: Cache, prompt: Prompt) -> list[int] | None:
+        """Token ids of a question behind the prefix; None where it cannot be asked from there."""
+        assert cache.context is not None
+        tail = self.chat.tail(cache.context, cache.before, prompt)
+        return None if cache.prefix is None or tail is None else self.chat.tail_ids(cache.prefix.cut, tail)
+
+    def whole(self, cache: Cache, prompt: Prompt) -> str:
+        """The chat with this question, as text."""
+        assert cache.context is not None
+        return self.chat.rendered(cache.context, prompt.text) + prompt.answer_prefix
+
+    def behind_prefix(
+        self, cache: Cache, tail: Sequence[int], decoding: Decoding, streamer: Any = None, logits: bool = False
+    ) -> Generated:
+        """Generate from the cache of the prefix, which is afterwards as it was before."""
+        prefix = cache.prefix
+        assert prefix is not None, "the cache is closed"
+        ids = torch.tensor([[*prefix.cut.ids, *tail]], device=self.device)
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        prefix.positions.restore()
+        try:
+            return self.run(inputs | {"past_key_values": prefix.cache.lend()}, decoding, streamer, logits)
+        finally:
+            prefix.cache.take_back()
+
+    @torch.inference_mode()
+    def run(self, inputs: dict[str, Any], decoding: Decoding, streamer: Any = None, logits: bool = False) -> Generated:
+        """`generate` of transformers with the checkpoint's own generation config, except for what the protocol says.
+        Each reply has a random generator of its own, so that the order of questions never matters."""
+        config = copy.deepcopy(self.network.generation_config)
+        config.max_new_tokens, config.max_length = decoding.max_new_tokens, None
+        config.do_sample = decoding.temperature > 0
+        config.temperature = decoding.temperature if config.do_sample else None
+        config.top_p = decoding.top_p if config.do_sample else None
+        config.top_k = 0 if config.do_sample else None
+        config.return_dict_in_generate, config.output_logits = True, logits
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(decoding.seed)
+            out = self.network.generate(**inputs, generation_config=config, streamer=streamer)
+        ids = out.sequences[0, inputs["input_ids"].shape[1] :].tolist()
+        return Generated(tuple(ids), torch.stack([step[0].float().cpu() for step in out.logits]) if logits else None)
+
+    def proof(self, cache: Cache, prompt: Prompt, tail: Sequence[int], decoding: Decoding) -> Verdict:
+        """Answer one question twice: from the cache, and by a fresh pass over everything. Between the two, another
+        text goes through the network, so that state of an earlier video that is not restored shows."""
+        assert cache.prefix is not None
+        inputs = self.inputs(cache, self.whole(cache, prompt))
+        if not same_tokens(cache.prefix.cut.ids, tail, inputs["input_ids"][0].tolist()):
+            return Verdict(False, "off: the tokens of prefix and question are not those of the whole chat")
+        fresh = self.run(inputs, decoding, logits=True)
+        self.disturb(tail)
+        return compare(self.behind_prefix(cache, tail, decoding, logits=True), fresh, self.dtype)
+
+    def disturb(self, ids: Sequence[int]) -> None:
+        """Read `ids` without any video: networks keep state of what they read last."""
+        alone = torch.tensor([list(ids)], device=self.device)
+        self.run({"input_ids": alone, "attention_mask": torch.ones_like(alone)}, Decoding(max_new_tokens=1))
+
+    def reply(
+        self,
+        cache: Cache,
+        prompt: Prompt,
+        ids: Sequence[int],
+        generated: Generated,
+        first: FirstToken,
+        reuse: str,
+    ) -> Reply:
+        seconds, first_s = time.perf_counter() - first.started, first.seconds
+        stopped = bool(generated.ids) and generated.ids[-1] in self.stop
+        kept = generated.ids[:-1] if stopped else generated.ids
+        return Reply(
+            text=self.chat.decode(kept),
+            prompt=self.whole(cache, prompt)[len(cache.before) :],
+            prompt_tokens=len(ids),
+            new_tokens=len(kept),
+            question_s=first_s,
+            generate_s=None if first_s is None else seconds - first_s,
+            first_token_s=first_s,
+            kv_bytes_used=cache.cost.kv_bytes,
+            finish="stop" if stopped else "length",
+            details={"prefix_reuse": reuse} if reuse else {},
+            remarks=(f"prefix reuse is {reuse}",) if self.settings.reuse_prefix and reuse.startswith("off") else (),
+        )
+
+    def context_text(self, context: Context) -> str:
+        return self.chat.before(context)
+
+    def in_memory(self, doing: str, work: Callable[[], T]) -> T:
+        """`work()`; where memory runs out, a ModelError, and all that it held is free again."""
+        try:
+            return work()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        raise ModelError(
+            f"Out of memory on {self.device} {doing}. Take fewer frames (frames.max), fewer pixels "
+            "(pixels.max_total), or spread the model over more devices (device_map=auto).",
+            kind="out_of_memory",
+        )
+
+
+class Clock:
+    """Seconds since it was made, and the device's peak memory since then."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.cuda = device, device.type == "cuda"
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats(device)
+        self.started = self.now()
+
+    def now(self) -> float:
+        if self.cuda:
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def seconds(self) -> float:
+        return self.now() - self.started
+
+    def peak_memory_bytes(self) -> int | None:
+        return torch.cuda.max_memory_allocated(self.device) if self.cuda else None
+
+
+def end_tokens(network: Any) -> set[int]:
+    """Ids that end a reply."""
+    ends = network.generation_config.eos_token_id
+    return set() if ends is None else {ends} if isinstance(ends, int) else set(ends)
+
+
+def visual_tokens(processor: Any) -> set[int]:
+    """Ids of the placeholders that visual features replace."""
+    found = (getattr(processor, name, None) for name in ("video_token_id", "image_token_id"))
+    return {token for token in found if isinstance(token, int)}
