@@ -11,7 +11,8 @@ from evalkit.errors import ConfigError
 from evalkit.models.shared.layout import Streaming
 
 PUBLISHED = ("mlvu", "videomme", "lvbench", "longvideobench")
-SINGLE = ("embedded", "video_xl_2/released")  # experiments of one run
+HF_VLM = [name for name in choices("experiment") if name.startswith(("qwen", "llava_onevision"))]
+SINGLE = ("embedded", "video_xl_2/released", *HF_VLM)  # experiments of one run
 CONTROLLED = [f"video_xl_2/{name}/controlled" for name in PUBLISHED]
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 
-from evalkit.errors import ConfigError, ModelError
+from evalkit.errors import SampleError
 from evalkit.model import PrefillModel, VideoCache
 from evalkit.types import Context, Decoding, PrefillCost, Prompt, Reply
 
-from ..shared.memory import is_out_of_memory
-from .chat import Chat, Cut, NoCut, metadata_of
+from ..shared.device import DeviceClock, chosen_device
+from ..shared.memory import out_of_memory, try_in_memory
+from .chat import Chat, Cut, NoCut
 from .checkpoint import load_network, load_processor
-from .pixels import FrameSizes, read_frames
+from .frames import check_pixels, metadata_of, read_frames
 from .reuse import Generated, PositionState, PrefixCache, Verdict, compare, same_tokens
 from .settings import HFVLM
 
@@ -28,16 +30,9 @@ TEXT_INPUTS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_i
 def build(settings: HFVLM) -> HFVLMModel:
     """Load processor and network. Raises CheckpointError or ConfigError."""
     device = chosen_device(settings.device)
-    processor = load_processor(settings)  # before gigabytes are read
+    processor = load_processor(settings)
+    check_pixels(settings.pixels, processor.video_processor)  # before gigabytes are read
     return HFVLMModel(settings, load_network(settings, device), processor)
-
-
-def chosen_device(name: str) -> torch.device:
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device={name}, but torch {torch.__version__} sees no CUDA here: use device=auto or cpu.")
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass
@@ -87,7 +82,6 @@ class HFVLMModel(PrefillModel[Cache]):
     def __init__(self, settings: HFVLM, network: Any, processor: Any) -> None:
         self.settings, self.network, self.processor = settings, network, processor
         self.chat = Chat(processor, settings.cues)
-        self.sizes = FrameSizes(processor.video_processor, settings.pixels)
         self.device, self.dtype = network.device, network.dtype
         self.stop = end_tokens(network)
         self.reuse: Verdict | None = None if settings.reuse_prefix else Verdict(False, "off: reuse_prefix=false")
@@ -100,7 +94,7 @@ class HFVLMModel(PrefillModel[Cache]):
 
     def filled(self, context: Context) -> Cache:
         before = self.chat.before(context)
-        frames = read_frames(context.frames, self.sizes)
+        frames = read_frames(context.frames)
         cost = PrefillCost(frames=len(frames), video_decode_s=context.frames.decode_seconds)
         cache = Cache(cost, context, frames, before)
         if self.reuse is None or self.reuse.right:
@@ -110,26 +104,30 @@ class HFVLMModel(PrefillModel[Cache]):
     @torch.inference_mode()
     def fill(self, cache: Cache) -> None:
         """Prefill the prefix, and measure it. Where the chat cannot be cut, the cache says why."""
-        clock = Clock(self.device)
+        clock = DeviceClock(self.device)
         try:
-            self.chat.check_order(cache.before)
-            inputs = self.inputs(cache, cache.before)
-            cut = self.chat.cut(inputs["input_ids"][0].tolist())
+            with clock("prefill"):
+                cache.prefix = self.prefilled(cache)
         except NoCut as error:
             cache.no_reuse = f"off: {error}"
             return
-        length = len(cut.ids)
-        for name in TEXT_INPUTS:
-            if name in inputs:
-                inputs[name] = inputs[name][:, :length]
-        kept = self.network(**inputs, use_cache=True, logits_to_keep=1).past_key_values
-        cache.prefix = Prefix(cut, PrefixCache(kept, length), PositionState(self.network, inputs))
-        cost = cache.cost
-        cost.prefill_s = clock.seconds()
-        cost.context_tokens = length
-        cost.visual_tokens = sum(cut.ids.count(token) for token in visual_tokens(self.processor))
+        ids, cost = cache.prefix.cut.ids, cache.cost
+        cost.prefill_s = clock.seconds["prefill"]
+        cost.context_tokens = len(ids)
+        cost.visual_tokens = sum(ids.count(token) for token in visual_tokens(self.processor))
         cost.kv_bytes = cache.prefix.cache.nbytes
         cost.peak_memory_bytes = clock.peak_memory_bytes()
+
+    def prefilled(self, cache: Cache) -> Prefix:
+        """One pass over everything in front of the questions. Raises NoCut."""
+        self.chat.check_order(cache.before)
+        inputs = self.inputs(cache, cache.before)
+        cut = self.chat.cut(inputs["input_ids"][0].tolist())
+        for name in TEXT_INPUTS:
+            if name in inputs:
+                inputs[name] = inputs[name][:, : len(cut.ids)]
+        kept = self.network(**inputs, use_cache=True, logits_to_keep=1).past_key_values
+        return Prefix(cut, PrefixCache(kept, len(cut.ids)), PositionState(self.network, inputs))
 
     def inputs(self, cache: Cache, text: str) -> dict[str, Any]:
         """What the network reads for `text` and the frames: the processor's tensors, on the device."""
@@ -137,7 +135,7 @@ class HFVLMModel(PrefillModel[Cache]):
         context = cache.context
         videos = {"video_metadata": [metadata_of(context.video, context.frames.plan)], "do_sample_frames": False}
         if self.settings.pixels.given:
-            videos["do_resize"] = False  # `read_frames` has done it
+            videos["do_resize"] = False  # done as they were decoded
         made = self.processor(
             text=[text],
             videos=[cache.frames],
@@ -173,6 +171,56 @@ class HFVLMModel(PrefillModel[Cache]):
             off = cache.no_reuse or (self.reuse.text if self.reuse else "off: this question changes the prefix")
         return self.reply(cache, prompt, ids, generated, first, proven or off)
 
+    def generate_all(
+        self, cache: Cache, prompts: Sequence[Prompt], decoding: Decoding
+    ) -> Iterator[Reply | SampleError]:
+        """With `question_batch`, several questions are answered together; where memory runs out, one by one."""
+        start = 0
+        while start < len(prompts):
+            size = self.settings.question_batch if self.can_batch(cache, decoding) else 1
+            batch = prompts[start : start + size]
+            tails = [self.tail_of(cache, prompt) for prompt in batch]
+            done, replies = False, None
+            known = [tail for tail in tails if tail is not None]
+            if len(batch) > 1 and len(known) == len(batch):
+                done, replies = try_in_memory(partial(self.answer_batch, cache, batch, known, decoding))
+            yield from replies if done and replies is not None else super().generate_all(cache, batch, decoding)
+            start += len(batch)
+
+    def can_batch(self, cache: Cache, decoding: Decoding) -> bool:
+        """Once reuse is proven; greedy (a sampled reply has a random generator of its own); and where all layers see
+        all tokens, because padding would take up room in a sliding window."""
+        proven = self.reuse is not None and self.reuse.right
+        return proven and decoding.temperature == 0 and cache.prefix is not None and cache.prefix.cache.croppable
+
+    def answer_batch(
+        self, cache: Cache, prompts: Sequence[Prompt], tails: Sequence[Sequence[int]], decoding: Decoding
+    ) -> list[Reply]:
+        """Questions behind one prefix, together: the shorter ones are padded between the prefix and themselves, which
+        the attention mask hides. The seconds are the batch's, in equal shares."""
+        prefix, first = cache.prefix, FirstToken()
+        assert prefix is not None, "the cache is closed"
+        longest, known = max(map(len, tails)), len(prefix.cut.ids)
+        pads = [longest - len(tail) for tail in tails]
+        pad = self.network.generation_config.pad_token_id or 0
+        ids = [[*prefix.cut.ids, *[pad] * n, *tail] for n, tail in zip(pads, tails, strict=True)]
+        mask = torch.ones(len(ids), known + longest, dtype=torch.int64, device=self.device)
+        for row, n in zip(mask, pads, strict=True):
+            row[known : known + n] = 0
+        prefix.positions.restore()
+        inputs = {"input_ids": torch.tensor(ids, device=self.device), "attention_mask": mask}
+        rows = self.run_all(inputs | {"past_key_values": prefix.cache.copies(len(ids))}, decoding, first).sequences
+        generated = [Generated(self.ended(row[known + longest :].tolist())) for row in rows]
+        return [
+            self.reply(cache, prompt, tail, one, first, "", 1 / len(ids))
+            for prompt, tail, one in zip(prompts, tails, generated, strict=True)
+        ]
+
+    def ended(self, ids: list[int]) -> tuple[int, ...]:
+        """`ids` up to the first that ends a reply; what follows pads the batch."""
+        end = next((i + 1 for i, token in enumerate(ids) if token in self.stop), len(ids))
+        return tuple(ids[:end])
+
     def tail_of(self, cache: Cache, prompt: Prompt) -> list[int] | None:
         """Token ids of a question behind the prefix; None where it cannot be asked from there."""
         assert cache.context is not None
@@ -198,10 +246,16 @@ class HFVLMModel(PrefillModel[Cache]):
         finally:
             prefix.cache.take_back()
 
-    @torch.inference_mode()
     def run(self, inputs: dict[str, Any], decoding: Decoding, streamer: Any = None, logits: bool = False) -> Generated:
+        """One reply."""
+        out = self.run_all(inputs, decoding, streamer, logits)
+        ids = out.sequences[0, inputs["input_ids"].shape[1] :].tolist()
+        return Generated(tuple(ids), torch.stack([step[0].float().cpu() for step in out.logits]) if logits else None)
+
+    @torch.inference_mode()
+    def run_all(self, inputs: dict[str, Any], decoding: Decoding, streamer: Any = None, logits: bool = False) -> Any:
         """`generate` of transformers with the checkpoint's own generation config, except for what the protocol says.
-        Each reply has a random generator of its own, so that the order of questions never matters."""
+        Each call has a random generator of its own, so that the order of questions never matters."""
         config = copy.deepcopy(self.network.generation_config)
         config.max_new_tokens, config.max_length = decoding.max_new_tokens, None
         config.do_sample = decoding.temperature > 0
@@ -212,9 +266,7 @@ class HFVLMModel(PrefillModel[Cache]):
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(decoding.seed)
-            out = self.network.generate(**inputs, generation_config=config, streamer=streamer)
-        ids = out.sequences[0, inputs["input_ids"].shape[1] :].tolist()
-        return Generated(tuple(ids), torch.stack([step[0].float().cpu() for step in out.logits]) if logits else None)
+            return self.network.generate(**inputs, generation_config=config, streamer=streamer)
 
     def proof(self, cache: Cache, prompt: Prompt, tail: Sequence[int], decoding: Decoding) -> Verdict:
         """Answer one question twice: from the cache, and by a fresh pass over everything. Between the two, another
@@ -240,7 +292,9 @@ class HFVLMModel(PrefillModel[Cache]):
         generated: Generated,
         first: FirstToken,
         reuse: str,
+        share: float = 1.0,
     ) -> Reply:
+        """`share` of the clock of a batch is this question's own; its first token comes when that of all does."""
         seconds, first_s = time.perf_counter() - first.started, first.seconds
         stopped = bool(generated.ids) and generated.ids[-1] in self.stop
         kept = generated.ids[:-1] if stopped else generated.ids
@@ -249,8 +303,8 @@ class HFVLMModel(PrefillModel[Cache]):
             prompt=self.whole(cache, prompt)[len(cache.before) :],
             prompt_tokens=len(ids),
             new_tokens=len(kept),
-            question_s=first_s,
-            generate_s=None if first_s is None else seconds - first_s,
+            question_s=None if first_s is None else share * first_s,
+            generate_s=None if first_s is None else share * (seconds - first_s),
             first_token_s=first_s,
             kv_bytes_used=cache.cost.kv_bytes,
             finish="stop" if stopped else "length",
@@ -263,39 +317,11 @@ class HFVLMModel(PrefillModel[Cache]):
 
     def in_memory(self, doing: str, work: Callable[[], T]) -> T:
         """`work()`; where memory runs out, a ModelError, and all that it held is free again."""
-        try:
-            return work()
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        raise ModelError(
-            f"Out of memory on {self.device} {doing}. Take fewer frames (frames.max), fewer pixels "
-            "(pixels.max_total), or spread the model over more devices (device_map=auto).",
-            kind="out_of_memory",
-        )
-
-
-class Clock:
-    """Seconds since it was made, and the device's peak memory since then."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.cuda = device, device.type == "cuda"
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats(device)
-        self.started = self.now()
-
-    def now(self) -> float:
-        if self.cuda:
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def seconds(self) -> float:
-        return self.now() - self.started
-
-    def peak_memory_bytes(self) -> int | None:
-        return torch.cuda.max_memory_allocated(self.device) if self.cuda else None
+        done, result = try_in_memory(work)
+        if not done:
+            remedy = "Take fewer frames (frames.max) or smaller ones (pixels), or more devices (device_map=auto)."
+            raise out_of_memory(self.device, doing, remedy)
+        return result  # type: ignore[return-value]
 
 
 def end_tokens(network: Any) -> set[int]:

@@ -17,7 +17,7 @@ from typing import Any
 import jinja2
 
 from evalkit.errors import ModelError
-from evalkit.types import Context, FramePlan, Prompt, Video
+from evalkit.types import Context, Prompt
 
 MARK = "EVALKITQUESTIONMARK"
 """Stands for the question in a rendered chat, to find where questions begin."""
@@ -110,20 +110,3 @@ class Chat:
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
-
-
-def metadata_of(video: Video, plan: FramePlan) -> dict[str, Any]:
-    """`video_metadata` for the processor: `frames_indices / fps` are seconds of the file, and `total_num_frames` counts
-    the frames of the part that is shown, from which processors take how many frames a second were sampled."""
-    first = 0 if video.start_s is None else max(0, round(video.start_s * plan.native_fps))
-    last = plan.frame_count - 1
-    if video.end_s is not None:
-        last = min(last, round(video.end_s * plan.native_fps))
-    count = last - first + 1
-    return {
-        "total_num_frames": count,
-        "fps": plan.native_fps,
-        "duration": count / plan.native_fps,
-        "frames_indices": list(plan.indices),
-        "video_backend": "evalkit",
-    }

@@ -12,14 +12,10 @@ import jinja2
 
 from evalkit.errors import CheckpointError, ConfigError, install_hint
 
-from ..videoxl2.folder import provenance
-
 if TYPE_CHECKING:
     from .settings import HFVLM
 
 _MISSING_OPERATOR = re.compile(r"operator (torchvision::q?nms) does not exist")
-
-__all__ = ["load_network", "load_processor", "provenance"]
 
 
 def load_network(settings: HFVLM, device: Any) -> Any:

@@ -31,6 +31,12 @@ class PrefixCache:
     def lend(self) -> Any:
         return self.cache if self.croppable else copy.deepcopy(self.cache)
 
+    def copies(self, count: int) -> Any:
+        """A cache for `count` questions at once; it needs no `take_back`."""
+        cache = copy.deepcopy(self.cache)
+        cache.batch_repeat_interleave(count)
+        return cache
+
     def take_back(self) -> None:
         if self.croppable:
             for layer in self.cache.layers:

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evalkit.errors import ConfigError, install_hint, suggest
+from evalkit.errors import ConfigError, install_hint
 from evalkit.model import NEUTRAL, Axis, Description, ModelSettings, VideoModel
 from evalkit.types import FramePlan, FrameRequest
+from evalkit.video.resize import PixelBudget
 from evalkit.video.sampling import check
+
+from ..shared.switches import at_least, one_of
 
 DTYPES = ("bfloat16", "float16", "float32")
 ATTENTION = ("sdpa", "flash_attention_2", "eager")
@@ -35,25 +38,30 @@ class FrameSettings:
 
 @dataclass
 class PixelSettings:
-    """The size of frames, for models that take any size (Qwen2-VL and later). All null: the checkpoint's own values.
-    `max_per_frame` and `min_per_frame`: height x width of one frame. `max_total`: of all frames together."""
+    """The size of frames, for models that take any size (Qwen2-VL and later); see `evalkit.video.resize.PixelBudget`.
+    `per_frame_max` and `per_frame_min`: height x width of one frame. `total_max`: of all frames together. All null: the
+    checkpoint's own processor resizes. `multiple_of`: the side of the square of pixels that becomes one token."""
 
-    max_per_frame: int | None = None
-    min_per_frame: int | None = None
-    max_total: int | None = None
+    per_frame_max: int | None = None
+    per_frame_min: int | None = None
+    total_max: int | None = None
+    multiple_of: int = 28
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value is not None and value < 1:
-                raise ConfigError(f"pixels.{name}={value}: give a number of pixels above 0, or null.")
-        if self.max_per_frame is not None and (self.min_per_frame or 0) > self.max_per_frame:
+        if self.per_frame_min is not None and self.per_frame_max is None and self.total_max is None:
             raise ConfigError(
-                f"pixels.min_per_frame={self.min_per_frame} is more than pixels.max_per_frame={self.max_per_frame}."
+                f"pixels.per_frame_min={self.per_frame_min} needs pixels.per_frame_max or pixels.total_max beside it."
             )
+        self.budget()
 
     @property
     def given(self) -> bool:
-        return any(value is not None for value in vars(self).values())
+        return self.per_frame_max is not None or self.total_max is not None
+
+    def budget(self) -> PixelBudget | None:
+        """How frames are resized as they are decoded; None: not at all. Raises ConfigError."""
+        most = self.total_max if self.per_frame_max is None else self.per_frame_max
+        return None if most is None else PixelBudget(most, self.per_frame_min or 0, self.total_max, self.multiple_of)
 
 
 @dataclass
@@ -62,8 +70,8 @@ class HFVLM(ModelSettings):
 
     axes: ClassVar = (
         Axis("frames.max", "frames"),
-        Axis("pixels.max_per_frame", "pixels per frame"),
-        Axis("pixels.max_total", "pixels of a video"),
+        Axis("pixels.per_frame_max", "pixels per frame"),
+        Axis("pixels.total_max", "pixels of a video"),
     )
 
     checkpoint: str = ""
@@ -78,11 +86,13 @@ class HFVLM(ModelSettings):
     processor: dict[str, Any] = field(default_factory=dict)
     cues: str = "refuse"
     reuse_prefix: bool = True
+    question_batch: int = 1  # sums in another order may flip an answer where two tokens are all but equally likely
 
     def __post_init__(self) -> None:
-        _one_of(DTYPES, "dtype", self.dtype)
-        _one_of(ATTENTION, "attention", self.attention)
-        _one_of(CUES, "cues", self.cues)
+        one_of(DTYPES, "dtype", self.dtype)
+        one_of(ATTENTION, "attention", self.attention)
+        one_of(CUES, "cues", self.cues)
+        at_least(1, "question_batch", self.question_batch)
         check(self.frames_wanted())
         if not self.checkpoint:
             raise ConfigError(
@@ -95,6 +105,11 @@ class HFVLM(ModelSettings):
                 raise ConfigError(f"processor.{name} is decided by evalkit, which samples the frames: leave it out.")
         if self.chat_template is not None and not Path(self.chat_template).expanduser().is_file():
             raise ConfigError(f"chat_template={self.chat_template}: there is no such file. Name a Jinja file.")
+        if self.question_batch > 1 and not self.reuse_prefix:
+            raise ConfigError(
+                f"question_batch={self.question_batch}: questions are answered together from one prefill, but "
+                "reuse_prefix=false. Leave question_batch=1."
+            )
         self._check_placement()
 
     def _check_placement(self) -> None:
@@ -111,7 +126,7 @@ class HFVLM(ModelSettings):
                 )
         if self.device_map is None:
             return
-        _one_of(DEVICE_MAPS, "device_map", self.device_map)
+        one_of(DEVICE_MAPS, "device_map", self.device_map)
         if self.device != "auto":
             raise ConfigError(
                 f"device={self.device} and device_map={self.device_map} contradict each other: leave one of them out."
@@ -126,6 +141,7 @@ class HFVLM(ModelSettings):
             fps=self.frames.fps,
             max_fps=self.frames.max_fps,
             multiple_of=self.frames.multiple_of,
+            resize=self.pixels.budget(),
         )
 
     def source(self) -> str:
@@ -138,7 +154,7 @@ class HFVLM(ModelSettings):
         return build(self)
 
     def provenance(self) -> dict[str, Any]:
-        from .checkpoint import provenance
+        from ..shared.checkpoint_folder import provenance
 
         return provenance(self.source(), self.revision)
 
@@ -155,7 +171,7 @@ class HFVLMMini(HFVLM):
     checkpoint: str = "mini"
     dtype: str = "float32"
     frames: FrameSettings = field(default_factory=lambda: FrameSettings(max=16))
-    pixels: PixelSettings = field(default_factory=lambda: PixelSettings(max_per_frame=56 * 56))
+    pixels: PixelSettings = field(default_factory=lambda: PixelSettings(per_frame_max=56 * 56))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -172,8 +188,3 @@ class HFVLMMini(HFVLM):
 
     def remarks(self) -> list[str]:
         return ["hf_vlm_mini has random weights: its scores are chance and mean nothing"]
-
-
-def _one_of(choices: tuple[str, ...], key: str, value: str) -> None:
-    if value not in choices:
-        raise ConfigError(f'{key}="{value}": choose {", ".join(choices)}.{suggest(value, choices)}')

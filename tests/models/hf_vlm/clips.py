@@ -12,8 +12,8 @@ import torch
 
 from evalkit.models.hf_vlm import HFVLM
 from evalkit.models.hf_vlm.adapter import HFVLMModel
-from evalkit.models.hf_vlm.chat import metadata_of
 from evalkit.models.hf_vlm.checkpoint import load_network, load_processor
+from evalkit.models.hf_vlm.frames import metadata_of
 from evalkit.types import Context, Decoding, FramePlan, Prompt, Video
 
 from .tiny import checkpoint

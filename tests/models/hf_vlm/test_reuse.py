@@ -13,7 +13,7 @@ if importlib.util.find_spec("torchvision") is None:
 
 from evalkit.models.hf_vlm import adapter, reuse
 from evalkit.models.hf_vlm.reuse import Generated, PositionState, compare
-from evalkit.types import Decoding, Prompt
+from evalkit.types import Decoding, Prompt, Reply
 
 from .clips import DECODING, PROMPTS, by_transformers, context, model
 from .tiny import FAMILIES
@@ -34,6 +34,18 @@ def test_replies_are_those_of_a_fresh_pass(family: str) -> None:
     assert made.reuse is not None and made.reuse.right
     assert "the same tokens" in made.reuse.text
     assert all(cache.prefix is not None for cache in caches)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_questions_answered_together_get_the_same_replies(family: str) -> None:
+    expected = [by_transformers(family, context(), prompt) for prompt in PROMPTS]
+    made = model(family, question_batch=2)
+    cache = made.prefill(context())
+    for _ in range(2):  # the proof comes first, alone; then in batches
+        replies = [r for r in made.generate_all(cache, PROMPTS, DECODING) if isinstance(r, Reply)]
+        assert [reply.text for reply in replies] == expected
+    alone = family == "sliding_window"  # where padding would take up room in the window
+    assert sum(reply.question_s or 0 for reply in replies[: 1 + (not alone)]) == pytest.approx(replies[0].first_token_s)
 
 
 def test_a_cache_that_cannot_be_cropped_is_copied() -> None:
