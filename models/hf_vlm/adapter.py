@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from evalkit.errors import SampleError
+from evalkit.errors import ModelError, SampleError
 from evalkit.model import PrefillModel, VideoCache
 from evalkit.types import Context, Decoding, PrefillCost, Prompt, Reply
 
@@ -19,7 +19,7 @@ from ..shared.device import DeviceClock, chosen_device
 from ..shared.memory import out_of_memory, try_in_memory
 from .chat import Chat, Cut, NoCut
 from .checkpoint import load_network, load_processor
-from .frames import check_pixels, metadata_of, read_frames
+from .frames import check_arguments, check_pixels, metadata_of, read_frames
 from .reuse import Generated, PositionState, PrefixCache, Verdict, compare, same_tokens
 from .settings import HFVLM
 
@@ -32,6 +32,7 @@ def build(settings: HFVLM) -> HFVLMModel:
     device = chosen_device(settings.device)
     processor = load_processor(settings)
     check_pixels(settings.pixels, processor.video_processor)  # before gigabytes are read
+    check_arguments(settings.processor, processor.video_processor)
     return HFVLMModel(settings, load_network(settings, device), processor)
 
 
@@ -133,15 +134,17 @@ class HFVLMModel(PrefillModel[Cache]):
         """What the network reads for `text` and the frames: the processor's tensors, on the device."""
         assert cache.context is not None and cache.frames is not None, "the cache is closed"
         context = cache.context
-        videos = {"video_metadata": [metadata_of(context.video, context.frames.plan)], "do_sample_frames": False}
+        videos: dict[str, Any] = {
+            "video_metadata": [metadata_of(context.video, context.frames.plan)],
+            "do_sample_frames": False,
+        }
         if self.settings.pixels.given:
             videos["do_resize"] = False  # done as they were decoded
-        made = self.processor(
-            text=[text],
-            videos=[cache.frames],
-            return_tensors="pt",
-            **(videos | {"input_data_format": "channels_first"} | self.settings.processor),
-        )
+        videos |= {"input_data_format": "channels_first"} | self.settings.processor
+        try:
+            made = self.processor(text=[text], videos=[cache.frames], return_tensors="pt", videos_kwargs=videos)
+        except ValueError as error:
+            raise ModelError(f"The processor of this model refuses {context.video.path}: {error}") from error
         return {
             name: value.to(self.device, self.dtype if value.is_floating_point() else None)
             if isinstance(value, torch.Tensor)
@@ -159,7 +162,7 @@ class HFVLMModel(PrefillModel[Cache]):
         assert cache.context is not None, "the cache is closed"
         ids, proven = self.tail_of(cache, prompt), ""
         if ids is not None and self.reuse is None:
-            self.reuse = self.proof(cache, prompt, ids, decoding)
+            self.reuse = self.proven(cache, prompt, ids, decoding)
             proven = self.reuse.text
         first = FirstToken()
         if ids is not None and self.reuse is not None and self.reuse.right:
@@ -268,6 +271,17 @@ class HFVLMModel(PrefillModel[Cache]):
             torch.manual_seed(decoding.seed)
             return self.network.generate(**inputs, generation_config=config, streamer=streamer)
 
+    def proven(self, cache: Cache, prompt: Prompt, tail: Sequence[int], decoding: Decoding) -> Verdict:
+        """The verdict on reuse; where it is off, the prefix is given up."""
+        done, verdict = try_in_memory(lambda: self.proof(cache, prompt, tail, decoding))
+        if not done or verdict is None:
+            verdict = Verdict(
+                False, "off: the fresh pass that would prove it does not fit into memory beside the prefix"
+            )
+        if not verdict.right:
+            cache.prefix = None
+        return verdict
+
     def proof(self, cache: Cache, prompt: Prompt, tail: Sequence[int], decoding: Decoding) -> Verdict:
         """Answer one question twice: from the cache, and by a fresh pass over everything. Between the two, another
         text goes through the network, so that state of an earlier video that is not restored shows."""
@@ -309,8 +323,19 @@ class HFVLMModel(PrefillModel[Cache]):
             kv_bytes_used=cache.cost.kv_bytes,
             finish="stop" if stopped else "length",
             details={"prefix_reuse": reuse} if reuse else {},
-            remarks=(f"prefix reuse is {reuse}",) if self.settings.reuse_prefix and reuse.startswith("off") else (),
+            remarks=self.remarks(cache, len(ids) + len(kept), reuse),
         )
+
+    def remarks(self, cache: Cache, behind: int, reuse: str) -> tuple[str, ...]:
+        """What a reader of the answer should know. `behind`: tokens after the prefix, or all of them without one."""
+        remarks = []
+        if self.settings.reuse_prefix and reuse.startswith("off"):
+            remarks.append(f"prefix reuse is {reuse}")
+        length = behind + (0 if cache.prefix is None else len(cache.prefix.cut.ids))
+        made_for = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
+        if made_for is not None and length > made_for:
+            remarks.append(f"{length:,} tokens, but the model was made for {made_for:,}")
+        return tuple(remarks)
 
     def context_text(self, context: Context) -> str:
         return self.chat.before(context)

@@ -44,11 +44,17 @@ class Chat:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.cues = cues
+        found = (getattr(processor, name, None) for name in ("video_token", "image_token"))
+        self.placeholders = [token for token in found if isinstance(token, str)]
         self.added = set(self.tokenizer.added_tokens_decoder)
 
     def rendered(self, context: Context, question: str) -> str:
         """The whole chat as text, up to where the reply begins; the video is one placeholder."""
-        content = [{"type": "video"}, {"type": "text", "text": self.subtitles(context) + question}]
+        text = self.subtitles(context) + question
+        for placeholder in self.placeholders:
+            if placeholder in text + (context.system or ""):
+                raise ModelError(f"The text holds {placeholder}, which this model reads as the place of a picture.")
+        content = [{"type": "video"}, {"type": "text", "text": text}]
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if context.system is not None:
             messages.insert(0, {"role": "system", "content": [{"type": "text", "text": context.system}]})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from evalkit.errors import ConfigError
+from evalkit.errors import ConfigError, suggest
 from evalkit.types import FramePlan, FrameStream, Video
 
 from .settings import PixelSettings
@@ -52,3 +53,14 @@ def check_pixels(pixels: PixelSettings, processor: Any) -> None:
             f"pixels.multiple_of={pixels.multiple_of}, but this model joins {merge} x {merge} patches of {patch} pixels"
             f" into a token: set pixels.multiple_of={patch * merge}."
         )
+
+
+def check_arguments(given: Mapping[str, Any], processor: Any) -> None:
+    """Raises ConfigError for an argument that the video processor does not know and would ignore."""
+    known = processor.valid_kwargs.__annotations__
+    for name in given:
+        if name not in known:
+            raise ConfigError(
+                f"processor.{name}: {type(processor).__name__} has no such argument.{suggest(name, known)} There are: "
+                f"{', '.join(sorted(known))}."
+            )

@@ -132,7 +132,7 @@ class HFVLM(ModelSettings):
                 f"device={self.device} and device_map={self.device_map} contradict each other: leave one of them out."
             )
         if importlib.util.find_spec("accelerate") is None:
-            raise ConfigError(f"device_map={self.device_map} needs the package accelerate: pip install accelerate.")
+            raise ConfigError(f"device_map={self.device_map} needs the package accelerate: {install_hint('shard')}.")
 
     def frames_wanted(self) -> FrameRequest:
         return FrameRequest(

@@ -21,11 +21,11 @@ from evalkit.models.hf_vlm import HFVLM, HFVLMMini
 from evalkit.models.hf_vlm.frames import check_pixels, metadata_of
 from evalkit.models.hf_vlm.settings import PixelSettings
 from evalkit.runs.lines import read_prefills
-from evalkit.types import Context, Cue, Decoding, FramePlan, Video
+from evalkit.types import Context, Cue, Decoding, FramePlan, Prompt, Video
 from tests.helpers import only_run, run_here, toy_arguments
 from tests.toy import write_toy
 
-from .clips import DECODING, PROMPTS, VIDEO, Frames, context, loaded, model
+from .clips import DECODING, PROMPTS, VIDEO, Frames, by_transformers, context, loaded, model
 from .tiny import checkpoint
 
 
@@ -105,6 +105,46 @@ def test_arguments_for_the_processor() -> None:
     size = {"shortest_edge": 784, "longest_edge": 784}
     cost = model("qwen2_5_vl", processor={"size": size}).prefill(context()).cost
     assert cost.visual_tokens == 3
+
+
+def test_arguments_that_the_processor_would_ignore() -> None:
+    with pytest.raises(ConfigError, match=r'processor\.sise.*Did you mean "size"'):
+        HFVLM(checkpoint=str(checkpoint("qwen2_5_vl")), processor={"sise": 1}, device="cpu").build()
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "internvl"])
+def test_one_frame(family: str) -> None:
+    """What a processor refuses fails this video, not the run."""
+    made = model(family)
+    if family == "qwen3_vl":
+        with pytest.raises(ModelError, match=r"refuses /data/clip\.mp4.*temporal_factor"):
+            made.prefill(context(1))
+    else:
+        assert made.generate(made.prefill(context(1)), PROMPTS[0], DECODING).new_tokens == 6
+
+
+def test_text_with_a_placeholder() -> None:
+    made = model("llava_onevision")
+    cache = made.prefill(context())
+    with pytest.raises(ModelError, match="<video>"):
+        made.generate(cache, Prompt("What is <video>?"), DECODING)
+
+
+def test_positions_beyond_those_of_training_are_remarked(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = model("internvl")
+    cache = made.prefill(context())
+    assert made.generate(cache, PROMPTS[0], DECODING).remarks == ()
+    monkeypatch.setattr(made.network.config.get_text_config(), "max_position_embeddings", 80)
+    assert "made for 80" in made.generate(cache, PROMPTS[0], DECODING).remarks[0]
+
+
+def test_a_proof_that_does_not_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = model("internvl")
+    cache = made.prefill(context())
+    monkeypatch.setattr(made, "proof", out_of_memory)
+    reply = made.generate(cache, PROMPTS[0], DECODING)
+    assert "does not fit" in reply.remarks[0] and cache.prefix is None
+    assert reply.text == by_transformers("internvl", context(), PROMPTS[0])
 
 
 def test_a_chat_template_of_the_user(tmp_path: Path) -> None:
