@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +9,10 @@ import jinja2
 
 from evalkit.errors import CheckpointError, ConfigError, install_hint
 
+from ..shared.torchvision_import import import_torchvision
+
 if TYPE_CHECKING:
     from .settings import HFVLM
-
-_MISSING_OPERATOR = re.compile(r"operator (torchvision::q?nms) does not exist")
 
 
 def load_network(settings: HFVLM, device: Any) -> Any:
@@ -43,7 +40,7 @@ def load_network(settings: HFVLM, device: Any) -> Any:
 
 def load_processor(settings: HFVLM) -> Any:
     """The processor of the checkpoint, with the chat template of the settings. Raises CheckpointError, ConfigError."""
-    import_torchvision()
+    need_torchvision()
     from transformers import AutoProcessor
 
     try:
@@ -70,31 +67,12 @@ def load_processor(settings: HFVLM) -> Any:
     return processor
 
 
-def import_torchvision() -> None:
-    """Import torchvision, which the video processors of transformers need for their transforms.
-
-    A torchvision that was compiled for CUDA cannot load its compiled operators beside a torch for the CPU, and its
-    import fails because these operators are not declared (github.com/pytorch/vision/issues/9085). The transforms are
-    plain Python and use none of them, so they are declared here, without an implementation. Raises ConfigError."""
-    declared: set[str] = set()
-    while "torchvision" not in sys.modules:
-        try:
-            importlib.import_module("torchvision")
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"The processors of Hugging Face video models need torchvision: {install_hint('processors')}."
-            ) from error
-        except (ImportError, RuntimeError) as error:
-            missing = _MISSING_OPERATOR.search(str(error))
-            if missing is None or missing[1] in declared:
-                raise ConfigError(
-                    f"torchvision cannot be imported ({_first_line(error)}): it was built for another torch. Install "
-                    "the release that matches this torch from the same index."
-                ) from error
-            import torch
-
-            torch.library.define(missing[1], "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            declared.add(missing[1])
+def need_torchvision() -> None:
+    """Raises ConfigError where torchvision is missing or cannot be imported."""
+    if not import_torchvision():
+        raise ConfigError(
+            f"The processors of Hugging Face video models need torchvision: {install_hint('processors')}."
+        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ import transformers
 
 from evalkit.paths import cache_dir
 
-from .checkpoint import import_torchvision
+from .checkpoint import need_torchvision
 
 SEED = 1
 PATCH = 14
@@ -66,7 +66,7 @@ def made_once(place: Path, write: Any) -> Path:
 
 def write(place: Path) -> None:
     """The whole checkpoint into the existing folder `place`."""
-    import_torchvision()
+    need_torchvision()
     tokenizer = train_tokenizer(SENTENCES, SPECIAL, END)
     network = transformers.Qwen2_5_VLForConditionalGeneration(config(tokenizer))
     randomize(network)

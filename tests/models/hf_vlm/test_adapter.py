@@ -205,7 +205,7 @@ def test_memory_that_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_torchvision_for_another_torch_is_explained(tmp_path: Path) -> None:
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision" / "__init__.py").write_text("raise RuntimeError('built for torch 1.0')")
-    code = "from evalkit.models.hf_vlm.checkpoint import import_torchvision; import_torchvision()"
+    code = "from evalkit.models.hf_vlm.checkpoint import need_torchvision; need_torchvision()"
     path = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}", "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=path)
     assert "ConfigError: torchvision cannot be imported (built for torch 1.0)" in done.stderr

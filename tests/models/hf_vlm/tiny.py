@@ -11,11 +11,11 @@ from typing import Any
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from evalkit.models.hf_vlm.checkpoint import import_torchvision
+from evalkit.models.hf_vlm.checkpoint import need_torchvision
 from evalkit.models.hf_vlm.mini import made_once, randomize, train_tokenizer
 from evalkit.paths import cache_dir
 
-import_torchvision()
+need_torchvision()
 
 TEXT = ["What is it?", "Who is there? (A) one (B) two\nAnswer.", "Why does it rain?", "You are helpful. Frame 1: 0.5 s"]
 LANGUAGE = {
