@@ -20,7 +20,7 @@ from ..shared.memory import out_of_memory, try_in_memory
 from .chat import Chat, Cut, NoCut
 from .checkpoint import load_network, load_processor
 from .frames import check_arguments, check_pixels, metadata_of, read_frames
-from .reuse import Generated, PositionState, PrefixCache, Verdict, compare, same_tokens
+from .reuse import Generated, PositionState, PrefixCache, Verdict, compare, same_positions, same_tokens, text_positions
 from .settings import HFVLM
 
 T = TypeVar("T")
@@ -145,12 +145,15 @@ class HFVLMModel(PrefillModel[Cache]):
             made = self.processor(text=[text], videos=[cache.frames], return_tensors="pt", videos_kwargs=videos)
         except ValueError as error:
             raise ModelError(f"The processor of this model refuses {context.video.path}: {error}") from error
-        return {
-            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
-            if isinstance(value, torch.Tensor)
-            else value
-            for name, value in made.items()
-        }
+        return {name: self.placed(name, value) for name, value in made.items()}
+
+    def placed(self, name: str, value: Any) -> Any:
+        """A tensor on the device; pixels in the network's dtype. Seconds between frames stay in float32: positions
+        follow from them."""
+        if not isinstance(value, torch.Tensor):
+            return value
+        pixels = name.startswith("pixel_values") and value.is_floating_point()
+        return value.to(self.device, self.dtype if pixels else value.dtype)
 
     # Questions
 
@@ -182,13 +185,20 @@ class HFVLMModel(PrefillModel[Cache]):
         while start < len(prompts):
             size = self.settings.question_batch if self.can_batch(cache, decoding) else 1
             batch = prompts[start : start + size]
-            tails = [self.tail_of(cache, prompt) for prompt in batch]
-            done, replies = False, None
-            known = [tail for tail in tails if tail is not None]
-            if len(batch) > 1 and len(known) == len(batch):
-                done, replies = try_in_memory(partial(self.answer_batch, cache, batch, known, decoding))
-            yield from replies if done and replies is not None else super().generate_all(cache, batch, decoding)
+            replies = self.together(cache, batch, decoding) if len(batch) > 1 else None
+            yield from super().generate_all(cache, batch, decoding) if replies is None else replies
             start += len(batch)
+
+    def together(self, cache: Cache, prompts: Sequence[Prompt], decoding: Decoding) -> list[Reply] | None:
+        """Answers to several questions at once; None where one of them has to be asked alone, or memory runs out."""
+        try:
+            tails = [self.tail_of(cache, prompt) for prompt in prompts]
+        except SampleError:
+            return None
+        known = [tail for tail in tails if tail is not None]
+        if len(known) < len(tails):
+            return None
+        return try_in_memory(partial(self.answer_batch, cache, prompts, known, decoding))[1]
 
     def can_batch(self, cache: Cache, decoding: Decoding) -> bool:
         """Once reuse is proven; greedy (a sampled reply has a random generator of its own); and where all layers see
@@ -289,9 +299,14 @@ class HFVLMModel(PrefillModel[Cache]):
         inputs = self.inputs(cache, self.whole(cache, prompt))
         if not same_tokens(cache.prefix.cut.ids, tail, inputs["input_ids"][0].tolist()):
             return Verdict(False, "off: the tokens of prefix and question are not those of the whole chat")
-        fresh = self.run(inputs, decoding, logits=True)
+        with text_positions(self.network) as fresh_at:
+            fresh = self.run(inputs, decoding, logits=True)
         self.disturb(tail)
-        return compare(self.behind_prefix(cache, tail, decoding, logits=True), fresh, self.dtype)
+        with text_positions(self.network) as reused_at:
+            reused = self.behind_prefix(cache, tail, decoding, logits=True)
+        if not same_positions(reused_at, fresh_at, len(tail)):
+            return Verdict(False, "off: on the first video the positions of the question are not those of a fresh pass")
+        return compare(reused, fresh, self.dtype)
 
     def disturb(self, ids: Sequence[int]) -> None:
         """Read `ids` without any video: networks keep state of what they read last."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,30 @@ def _deltas(module: Any, inputs: Mapping[str, Any]) -> Tensor:
         return kept
     positions, _ = module.get_rope_index(**{p.name: inputs[p.name] for p in wanted if p.name in inputs})
     return torch.full_like(kept, int(positions[..., -1].max()) + 1 - positions.shape[-1])
+
+
+@contextmanager
+def text_positions(network: Any) -> Iterator[list[list[int]]]:
+    """The positions of the tokens in each pass of the language model while the context is open, as far as the network
+    hands them over. With M-RoPE they are those of the last dimension, which text has in common with the others."""
+    seen: list[list[int]] = []
+
+    def note(module: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
+        positions = kwargs.get("position_ids")
+        if isinstance(positions, Tensor):
+            seen.append(positions.reshape(-1, positions.shape[-1])[-1].tolist())
+
+    hook = network.get_decoder().register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def same_positions(reused: Sequence[Sequence[int]], fresh: Sequence[Sequence[int]], tail: int) -> bool:
+    """Of the `tail` tokens of the question, and of the first generated token. Exact in any dtype."""
+    ends = [[list(step)[-n:] for step, n in zip(steps, (tail, 1), strict=False)] for steps in (reused, fresh)]
+    return all(one == other for one, other in zip(*ends, strict=False))
 
 
 @dataclass(frozen=True)

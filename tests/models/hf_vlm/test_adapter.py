@@ -128,6 +128,10 @@ def test_text_with_a_placeholder() -> None:
     cache = made.prefill(context())
     with pytest.raises(ModelError, match="<video>"):
         made.generate(cache, Prompt("What is <video>?"), DECODING)
+    together = model("llava_onevision", question_batch=2)
+    prompts = [*PROMPTS[:2], Prompt("What is <video>?")]  # the last two in one batch
+    replies = list(together.generate_all(together.prefill(context()), prompts, DECODING))
+    assert [isinstance(reply, ModelError) for reply in replies] == [False, False, True]
 
 
 def test_positions_beyond_those_of_training_are_remarked(monkeypatch: pytest.MonkeyPatch) -> None:

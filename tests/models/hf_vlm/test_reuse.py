@@ -11,12 +11,12 @@ import torch
 if importlib.util.find_spec("torchvision") is None:
     pytest.skip("the video processors of transformers need torchvision", allow_module_level=True)
 
-from evalkit.models.hf_vlm import adapter, reuse
+from evalkit.models.hf_vlm import HFVLM, adapter, reuse
 from evalkit.models.hf_vlm.reuse import Generated, PositionState, compare
 from evalkit.types import Decoding, Prompt, Reply
 
 from .clips import DECODING, PROMPTS, by_transformers, context, model
-from .tiny import FAMILIES
+from .tiny import FAMILIES, checkpoint
 
 M_ROPE = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 
@@ -70,7 +70,7 @@ def test_wrong_rope_deltas_are_caught(family: str, monkeypatch: pytest.MonkeyPat
     made = model(family)
     reply = made.generate(made.prefill(context()), PROMPTS[0], DECODING)
     assert made.reuse is not None and not made.reuse.right
-    assert "logits differ" in reply.details["prefix_reuse"] and "prefix reuse is off" in reply.remarks[0]
+    assert "positions of the question" in reply.details["prefix_reuse"] and "prefix reuse is off" in reply.remarks[0]
     assert reply.text == by_transformers(family, context(), PROMPTS[0])
     later = made.prefill(context(6, 1))
     assert later.prefix is None  # nothing is prefilled that is not used
@@ -84,14 +84,43 @@ def test_the_deltas_that_the_network_leaves_are_caught(monkeypatch: pytest.Monke
     assert made.reuse is not None and not made.reuse.right
 
 
+def test_wrong_rope_deltas_are_caught_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rounding hides what a wrong position does to the logits."""
+    made = HFVLM(checkpoint=str(checkpoint("qwen2_5_vl")), dtype="bfloat16", device="cpu").build()
+    assert isinstance(made, adapter.HFVLMModel)
+    cache = made.prefill(context())
+    made.generate(cache, PROMPTS[0], DECODING)
+    assert made.reuse is not None and made.reuse.right
+    seconds = made.inputs(cache, cache.before)["second_per_grid_ts"]
+    assert seconds.dtype == torch.float32  # positions follow from it
+    monkeypatch.setattr(PositionState, "restore", lambda self: None)
+    monkeypatch.setattr(adapter, "compare", lambda *passes: pytest.fail("the positions have to tell"))
+    made.reuse = None
+    made.generate(made.prefill(context()), PROMPTS[0], DECODING)
+    assert made.reuse is not None and not made.reuse.right  # type: ignore[unreachable]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_positions_are_seen(family: str) -> None:
+    made = model(family)
+    cache = made.prefill(context())
+    ids = made.tail_of(cache, PROMPTS[0])
+    assert ids is not None
+    with reuse.text_positions(made.network) as seen:
+        made.behind_prefix(cache, ids, DECODING)
+    assert [len(step) for step in seen] == [len(ids)] + [1] * 5
+    assert seen[1] == [seen[0][-1] + 1]
+
+
 def test_keys_of_another_video_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     made = model("llava_onevision")
     other = made.prefill(context(6, 5)).prefix
     cache = made.prefill(context())
     assert cache.prefix is not None and other is not None
     cache.prefix = adapter.Prefix(cache.prefix.cut, other.cache, other.positions)
-    made.generate(cache, PROMPTS[0], DECODING)
+    reply = made.generate(cache, PROMPTS[0], DECODING)
     assert made.reuse is not None and not made.reuse.right
+    assert "logits differ" in reply.remarks[0]
 
 
 def test_a_template_with_the_video_behind_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
