@@ -215,7 +215,7 @@ class HFVLMModel(PrefillModel[Cache]):
         assert prefix is not None, "the cache is closed"
         longest, known = max(map(len, tails)), len(prefix.cut.ids)
         pads = [longest - len(tail) for tail in tails]
-        pad = self.network.generation_config.pad_token_id or 0
+        pad = prefix.cut.anchor  # a repetition penalty, which reads masked tokens too, finds no token that is new
         ids = [[*prefix.cut.ids, *[pad] * n, *tail] for n, tail in zip(pads, tails, strict=True)]
         mask = torch.ones(len(ids), known + longest, dtype=torch.int64, device=self.device)
         for row, n in zip(mask, pads, strict=True):
@@ -275,6 +275,8 @@ class HFVLMModel(PrefillModel[Cache]):
         config.temperature = decoding.temperature if config.do_sample else None
         config.top_p = decoding.top_p if config.do_sample else None
         config.top_k = 0 if config.do_sample else None
+        if decoding.repetition_penalty is not None:
+            config.repetition_penalty = decoding.repetition_penalty
         config.return_dict_in_generate, config.output_logits = True, logits
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):

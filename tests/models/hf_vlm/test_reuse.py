@@ -48,6 +48,24 @@ def test_questions_answered_together_get_the_same_replies(family: str) -> None:
     assert sum(reply.question_s or 0 for reply in replies[: 1 + (not alone)]) == pytest.approx(replies[0].first_token_s)
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_repetition_penalty(own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint's own, or that of the command; of prompt and reply, as `generate` of transformers does it."""
+    made = model("qwen2_5_vl", question_batch=2)
+    plain = [by_transformers("qwen2_5_vl", context(), prompt) for prompt in PROMPTS]
+    decoding = Decoding(max_new_tokens=6, repetition_penalty=None if own else 5.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(made.network.generation_config, "repetition_penalty", 5.0)
+        expected = [by_transformers("qwen2_5_vl", context(), prompt) for prompt in PROMPTS]
+    assert expected != plain
+    monkeypatch.setattr(made.network.generation_config, "repetition_penalty", 5.0 if own else 1.0)
+    cache = made.prefill(context())
+    for _ in range(2):
+        replies = [r for r in made.generate_all(cache, PROMPTS, decoding) if isinstance(r, Reply)]
+        assert [reply.text for reply in replies] == expected
+    assert made.reuse is not None and made.reuse.right
+
+
 def test_a_cache_that_cannot_be_cropped_is_copied() -> None:
     made = model("sliding_window")
     cache = made.prefill(context())
