@@ -73,8 +73,7 @@ class Chat:
         if self.cues == "refuse":
             raise ModelError(
                 "The protocol puts subtitles between the frames, and the chat template of this model has one place for "
-                "the whole video. Set model.cues=after_video to put them behind it, or choose another protocol.",
-                kind="cues",
+                "the whole video. Set model.cues=after_video to put them behind it, or choose another protocol."
             )
         return "".join(cue.text + "\n" for cue in sorted(context.cues, key=lambda cue: cue.at))
 

@@ -76,9 +76,8 @@ def test_half_precision() -> None:
 
 def test_subtitles_are_refused_or_stand_behind_the_video() -> None:
     cues = (Cue(3, "later words"), Cue(0, "first words"))
-    with pytest.raises(ModelError, match="cues=after_video") as raised:
+    with pytest.raises(ModelError, match="cues=after_video"):
         model("qwen2_5_vl").prefill(context(cues=cues))
-    assert raised.value.kind == "cues"
     made = model("qwen2_5_vl", cues="after_video")
     assert made.context_text(context(cues=cues)).endswith("<|vision_end|>first words\nlater words\n")
     cache = made.prefill(context(cues=cues))

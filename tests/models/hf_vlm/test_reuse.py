@@ -200,3 +200,13 @@ def test_logits_are_compared_up_to_the_first_token_that_differs() -> None:
     assert not compare(one, tie, torch.float32).right
     worse = Generated((1, 2), logits([0.0, 8.0], [1.0, 4.1]))
     assert not compare(worse, one, torch.float32).right and compare(worse, one, torch.bfloat16).right
+
+
+def test_logits_that_are_not_finite() -> None:
+    """float16 overflows in some models."""
+    fine, none = Generated((1,), logits([0.0, 8.0])), Generated((1,), logits([float("nan")] * 2))
+    for pair in ((fine, none), (none, fine), (none, none)):
+        verdict = compare(*pair, torch.float16)
+        assert not verdict.right and "not finite" in verdict.text
+    masked = Generated((1,), logits([float("-inf"), 8.0]))
+    assert compare(masked, masked, torch.float16).right
