@@ -21,4 +21,7 @@ sys.dont_write_bytecode = False
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    from evalkit.models.shared.torchvision_import import import_torchvision
+
+    import_torchvision()  # tests import transformers before evalkit's models do
     os.environ["EVALKIT_CACHE"] = str(config.cache.mkdir("evalkit"))  # miniatures of other code have other names

@@ -10,12 +10,16 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from transformers import Qwen2Config
-from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP, Qwen2RMSNorm
 
 from evalkit.errors import CheckpointError
 
 from .cost import LanguageSize
+from .torchvision_import import import_torchvision
+
+import_torchvision()  # before transformers, which would import it as it is
+
+from transformers import Qwen2Config  # noqa: E402
+from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP, Qwen2RMSNorm  # noqa: E402
 
 Attend = Callable[[int, Tensor, Tensor, Tensor, Tensor], Tensor]
 """(layer, rotated q `[heads, n, d]`, unrotated k, rotated k, v `[kv heads, n, d]`) -> output `[heads, n, d]`."""

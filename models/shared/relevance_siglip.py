@@ -10,11 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoTokenizer, SiglipModel
 
 from evalkit.errors import CheckpointError
 
 from .relevance import Observer, RelevanceQuery, Scored
+from .torchvision_import import import_torchvision
+
+import_torchvision()  # before transformers, which would import it as it is
+
+from transformers import AutoTokenizer, SiglipModel  # noqa: E402
 
 BATCH = 32
 

@@ -10,12 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import SiglipVisionConfig
-from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 
+from ..shared.torchvision_import import import_torchvision
 from .dts import DTS
 from .geometry import GRID, GROUP_FRAMES, POOL
 from .pixels import pixel_values
+
+import_torchvision()  # before transformers, which would import it as it is
+
+from transformers import SiglipVisionConfig  # noqa: E402
+from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer  # noqa: E402
 
 
 class Patches(nn.Module):
