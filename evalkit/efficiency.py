@@ -42,6 +42,7 @@ def efficiency(records: Sequence[Record], passes: Sequence[Prefill]) -> dict[str
     dense = {p.id: p.kv_bytes for p in used}
     out["kv_bytes_dense"] = _mean(dense.get(r.prefill or "") for r in answered)
     out["kv_bytes_used"] = _mean(r.kv_bytes_used or dense.get(r.prefill or "") for r in answered)
+    out["dollars"] = _total(r.details.get("dollars") for r in answered)
     out["peak_device_bytes"] = max((p.peak_memory_bytes for p in used if p.peak_memory_bytes), default=None)
     out["peak_host_bytes"] = max((r.host_memory_bytes for r in answered if r.host_memory_bytes), default=None)
     return out

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from evalkit import provenance
 from evalkit.config import DecodingSettings, EvalConfig, identity, instantiate, plain, root_settings
-from evalkit.errors import ConfigError
+from evalkit.errors import ConfigError, EvalkitError
 from evalkit.evaluate import Labels
 from evalkit.executors.base import Event, Executor, WorkerSetup, WorkerStarted
 from evalkit.flat import flatten
@@ -211,6 +211,16 @@ def _info(
     )
 
 
+def _weights(plan: Plan, continuing: bool) -> dict[str, Any] | None:
+    """Of the model; None where they cannot be told (an endpoint that is down) and nothing is left to ask."""
+    try:
+        return plan.model.provenance()
+    except EvalkitError:
+        if continuing:
+            raise
+        return None
+
+
 def _write_manifest(folder: RunFolder, plan: Plan, data: DataSet, info: RunInfo) -> None:
     items, continuing = info.items, bool(info.pending)
     now = {
@@ -218,7 +228,7 @@ def _write_manifest(folder: RunFolder, plan: Plan, data: DataSet, info: RunInfo)
         "identity": folder.identity,
         "code": provenance.code(plan.task, plan.model),
         "packages": provenance.packages(),
-        "weights": plan.model.provenance(),
+        "weights": _weights(plan, continuing),
         "data": provenance.data(data, items),
         "limit": info.limit,
         "remarks": info.remarks,

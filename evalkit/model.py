@@ -105,21 +105,23 @@ class ModelSettings(ABC):
 
 @dataclass(frozen=True)
 class QuestionEstimate:
-    """What one question would take. `flops` with all `max_new_tokens` generated: answers that end sooner take less."""
+    """What one question would take. `flops` and `dollars` with all `max_new_tokens` generated: answers that end sooner
+    take less."""
 
     prompt_tokens: int
     kv_bytes_used: int | None = None
     flops: float | None = None
+    dollars: float | None = None
 
 
 @dataclass(frozen=True)
 class Estimate:
     """What the prefill of a video would take, and each of its questions; a question that is bound to fail is its error.
-    Fields are those of `PrefillCost` and `Reply`, whose numbers they forecast."""
+    Fields are those of `PrefillCost` and `Reply`, whose numbers they forecast. None: not known."""
 
-    visual_tokens: int
-    context_tokens: int
-    kv_bytes: int
+    visual_tokens: int | None = None
+    context_tokens: int | None = None
+    kv_bytes: int | None = None
     questions: tuple[QuestionEstimate | SampleError, ...] = ()
     attention_density: float | None = None
     vision_flops: float | None = None

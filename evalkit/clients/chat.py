@@ -11,9 +11,9 @@ import os
 import random
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from typing import Any
+from typing import Any, TypeVar
 
 from evalkit.clients.connection import MAX_WAIT_S, ChatReply, Connection, TransientFailure
 from evalkit.clients.endpoint import (
@@ -25,6 +25,9 @@ from evalkit.clients.endpoint import (
     EndpointStopped,
     EndpointUnreachable,
 )
+from evalkit.clients.pace import Pace
+
+T = TypeVar("T")
 
 _MAX_FAILURES_IN_A_ROW = 10
 
@@ -46,7 +49,8 @@ class ChatClient:
         self._sleep = sleep
         self._lock = threading.Lock()
         self._connection: Connection | None = None
-        self._running: set[Future[ChatReply]] = set()
+        self._pace = Pace(settings.requests_per_minute)
+        self._running: set[Future[Any]] = set()
         self._stopped: EndpointStopped | None = None
         self._stop_waiting = threading.Event()
         self._failures_in_a_row = 0
@@ -58,10 +62,21 @@ class ChatClient:
         `parameters`: further fields of the request (temperature, max_tokens, ...).
         Raises EndpointError (this request failed) or EndpointStopped (no further request will be sent).
         """
+        return self._repeated(lambda connection: connection.ask(messages, parameters))
+
+    def models(self) -> list[dict[str, Any]]:
+        """The endpoint's entries of `GET /models`; empty where it has no such list. Counts as a request. Raises as
+        `complete` does."""
+        return self._repeated(lambda connection: connection.models())
+
+    def _repeated(self, request: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+        """The result of a request, repeated after failures that may pass."""
         for attempt in range(self.settings.retries + 1):
+            if delay_s := self._pace.delay_s():
+                self._wait(delay_s)
             self._count_call()
             try:
-                reply = self._send(messages, parameters)
+                result = self._send(request)
             except TransientFailure as failure:
                 if attempt == self.settings.retries:
                     raise self._failed(failure) from None
@@ -70,7 +85,7 @@ class ChatClient:
                 raise self._stop(error) from None
             else:
                 self._failures_in_a_row = 0
-                return reply
+                return result
         raise AssertionError("unreachable")
 
     def stop(self) -> None:
@@ -124,10 +139,10 @@ class ChatClient:
             )
         )
 
-    def _send(self, messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]) -> ChatReply:
+    def _send(self, request: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
         """One request, on the connection's event loop. Ctrl-C and `stop` cancel it."""
         connection = self._connect()
-        future = asyncio.run_coroutine_threadsafe(connection.ask(messages, parameters), connection.loop)
+        future = asyncio.run_coroutine_threadsafe(request(connection), connection.loop)
         with self._lock:
             self._running.add(future)
             if self._stop_waiting.is_set():

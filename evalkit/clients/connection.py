@@ -13,8 +13,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Container, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 _REFUSING = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405})
+_ABSENT = frozenset({404, 405, 501})
+"""Statuses of an endpoint that has no list of models."""
 _MAX_CONNECT_S = 30.0
 _MAX_BODY_BYTES = 16 * 2**20
 _HTTP_CLIENTS = ("httpx", "httpx2")  # of one release of openai or another; each has exceptions of its own
@@ -38,13 +40,15 @@ class ChatReply:
     """The first choice of a completion.
 
     `text`: empty where the endpoint sent none. `finish`: why the text ends, in the endpoint's word (stop, length,
-    content_filter, ...). Token counts are the endpoint's; 0 where it gives none.
+    content_filter, ...). Token counts are the endpoint's; 0 where it gives none. `model`: the model that the endpoint
+    says it used, often more exact than the name it was asked for; empty where it says none.
     """
 
     text: str
     finish: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    model: str = ""
 
 
 class TransientFailure(Exception):
@@ -75,22 +79,44 @@ class Connection:
             self.loop.call_soon_threadsafe(self.loop.stop)
 
     async def ask(self, messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]) -> ChatReply:
-        """One request within `timeout_s`. Raises TransientFailure, EndpointError or EndpointRefused."""
-        from openai import APIConnectionError, APIStatusError
-
+        """One chat completion within `timeout_s`. Raises TransientFailure, EndpointError or EndpointRefused."""
         chat: Any = messages
-        try:
-            async with asyncio.timeout(self.settings.timeout_s):
-                async with self._client.chat.completions.with_streaming_response.create(
+        return self._reply(
+            await self._body_of(
+                self._client.chat.completions.with_streaming_response.create(
                     model=self.settings.model,
                     messages=chat,
                     extra_body=dict(parameters),
                     extra_headers=self._headers,
-                ) as response:
-                    body = await _body(response.iter_bytes())
+                )
+            )
+        )
+
+    async def models(self) -> list[dict[str, Any]]:
+        """The entries of the endpoint's list of models (`GET /models`); empty where it has no such list. Raises as
+        `ask` does."""
+        listing = self._client.models.with_streaming_response.list(extra_headers=self._headers)
+        body = await self._body_of(listing, absent=_ABSENT)
+        try:
+            entries = json.loads(body)["data"] if body else []
+            return [dict(entry) for entry in entries]
+        except (ValueError, RecursionError, LookupError, TypeError):
+            text = self._redacted(body.decode("utf-8", "replace"))
+            raise TransientFailure(f"a list of models that cannot be read: {text[:200]!r}") from None
+
+    async def _body_of(self, request: AbstractAsyncContextManager[Any], absent: Container[int] = ()) -> bytes:
+        """The body of the reply to `request`, within `timeout_s`; empty for a status in `absent`."""
+        from openai import APIConnectionError, APIStatusError
+
+        try:
+            async with asyncio.timeout(self.settings.timeout_s):
+                async with request as response:
+                    return await _body(response.iter_bytes())
         except TimeoutError:
             raise TransientFailure(f"no complete reply within {self.settings.timeout_s:g} s") from None
         except APIStatusError as error:
+            if error.status_code in absent:
+                return b""
             raise self._status_error(error) from None
         except APIConnectionError as error:
             raise self._connection_error(error) from None
@@ -100,7 +126,6 @@ class Connection:
             if type(error).__module__.partition(".")[0] not in _HTTP_CLIENTS:
                 raise
             raise TransientFailure(f"the reply broke off ({type(error).__name__})") from None
-        return self._reply(body)
 
     def _status_error(self, error: APIStatusError) -> Exception:
         status, text = error.status_code, self._redacted(error.response.text)
@@ -139,6 +164,7 @@ class Connection:
             str(choice.get("finish_reason") or ""),
             _count(usage, "prompt_tokens"),
             _count(usage, "completion_tokens"),
+            self._redacted(str(completion.get("model") or "")),
         )
 
     def _redacted(self, text: str) -> str:

@@ -46,6 +46,7 @@ class ChatSettings:
     `timeout_s`: for one request, from the connection to the last byte of the reply.
     `retries`: how often a request is repeated after a failure that may pass.
     `max_calls`: requests that one client may send, repeated ones included.
+    `requests_per_minute`: requests that one client sends in a minute, evenly spaced; 0: as many as it is asked for.
     """
 
     base_url: str
@@ -54,6 +55,7 @@ class ChatSettings:
     timeout_s: float = 120.0
     retries: int = 5
     max_calls: int = 5000
+    requests_per_minute: float = 0.0
 
     def check(self, group: str) -> None:
         """Raise ConfigError for a setting that cannot work; `group` is its prefix in messages: `judge.base_url`."""
@@ -76,6 +78,8 @@ class ChatSettings:
             raise ConfigError(f"{group}.model is empty: name the model that the endpoint serves.")
         if self.max_calls < 0 or self.retries < 0 or not 0 < self.timeout_s < float("inf"):
             raise ConfigError(f"{group}: max_calls and retries must not be negative, and timeout_s must be positive.")
+        if self.requests_per_minute < 0:
+            raise ConfigError(f"{group}.requests_per_minute must not be negative; 0 sets no limit.")
 
 
 def check_variable_name(name: str, setting: str) -> None:

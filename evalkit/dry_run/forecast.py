@@ -108,7 +108,7 @@ class VideoForecast:
 
     def used_shares(self) -> Iterator[float]:
         """For each question, the KV bytes that it reads as a share of those of its video."""
-        if self.estimate is not None:
+        if self.estimate is not None and self.estimate.kv_bytes:
             yield from (q.kv_bytes_used / self.estimate.kv_bytes for q in self.questions() if q.kv_bytes_used)
 
     def failures(self) -> list[SampleError]:
@@ -146,6 +146,7 @@ class Forecast:
     kv_bytes_used: float | None = None
     kv_used_share: float | None = None  # of the question's dense KV cache
     peak_device_bytes: int | None = None
+    dollars: float | None = None  # at most
     flops: dict[str, float] = field(default_factory=dict)  # {vision, prefill, questions}
     hours: dict[str, float] = field(default_factory=dict)  # {compute, video_decoding, total}
     throughput: dict[str, float] = field(default_factory=dict)  # {tflops, video_speed}
@@ -237,13 +238,15 @@ def _totals(plan: Plan, run: RunFolder, videos: Sequence[VideoForecast]) -> Fore
         prompt_tokens=_mean([q.prompt_tokens for q in questions]),
         attention_density=_mean([e.attention_density for e in estimates]),
         kv_bytes=_mean([e.kv_bytes for e in estimates]),
-        kv_bytes_largest=max((e.kv_bytes for e in estimates), default=None),
+        kv_bytes_largest=max((e.kv_bytes for e in estimates if e.kv_bytes is not None), default=None),
         kv_bytes_used=_mean([q.kv_bytes_used for q in questions]),
         kv_used_share=_mean([share for f in videos for share in f.used_shares()]),
         peak_device_bytes=max((e.peak_memory_bytes for e in estimates if e.peak_memory_bytes), default=None),
         throughput=asdict(plan.config.throughput),
         remarks=list(plan.model.remarks()),
     )
+    priced = [q.dollars for q in questions if q.dollars is not None]
+    out.dollars = sum(priced) if priced else None
     out.flops = {
         "vision": sum(e.vision_flops or 0.0 for e in estimates),
         "prefill": sum(e.prefill_flops or 0.0 for e in estimates),

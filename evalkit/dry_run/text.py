@@ -40,6 +40,8 @@ def show_sweep(cells: Sequence[dict[str, Any]]) -> None:
     questions, hours = sum(f["questions"] for f in forecasts), sum(f["hours"]["total"] for f in forecasts)
     operations = sum(sum(f["flops"].values()) for f in forecasts)
     total = f"{len(done)} of {len(cells)} cells: {questions:,} questions, {_flops(operations)}, about {_hours(hours)}"
+    if priced := [f["dollars"] for f in forecasts if f["dollars"] is not None]:
+        total += f", at most {_dollars(sum(priced))}"
     console = _console()
     if console.is_terminal:
         table = Table(title="dry run of the sweep", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
@@ -85,8 +87,12 @@ def lines(f: dict[str, Any]) -> Rows:
         ("videos", f"{f['videos']:,}, {_hours(f['video_hours'])} to decode, {f['frames']:,} frames to read"),
         ("questions", f"{f['questions']:,}"),
     ]
+    if f["context_tokens"] is not None:
+        rows.append(("tokens", _tokens(f)))
     if f["kv_bytes"] is not None:
         rows += _model_lines(f)
+    if f["dollars"] is not None:
+        rows.append(("dollars", f"at most {_dollars(f['dollars'])}"))
     if f["questions"]:
         rows.append(("time", _time(f)))
     if f["judge"]:
@@ -96,17 +102,23 @@ def lines(f: dict[str, Any]) -> Rows:
     return rows + [("note", remark) for remark in _notes(f)]
 
 
+def _tokens(f: dict[str, Any]) -> str:
+    return (
+        f"{_count(f['visual_tokens'])} visual, {_count(f['context_tokens'])} with text a video; "
+        f"{_count(f['prompt_tokens'])} a question, and at most {f['new_tokens']} new ones"
+    )
+
+
+def _dollars(dollars: float) -> str:
+    return f"${dollars:,.2f}" if dollars >= 1 else f"${dollars:.3g}"
+
+
 def _model_lines(f: dict[str, Any]) -> Rows:
     used = ""
     if f["kv_bytes_used"] is not None:
         used = f"; used by a question {size(f['kv_bytes_used'])}, {f['kv_used_share']:.3f} of its video's"
     parts = ", ".join(f"{name} {_flops(count)}" for name, count in f["flops"].items())
     rows = [
-        (
-            "tokens",
-            f"{_count(f['visual_tokens'])} visual, {_count(f['context_tokens'])} with text a video; "
-            f"{_count(f['prompt_tokens'])} a question, and at most {f['new_tokens']} new ones",
-        ),
         ("attention density", f"{f['attention_density']:.3f}"),
         ("KV cache", f"{size(f['kv_bytes'])} a video, {size(f['kv_bytes_largest'])} the largest{used}"),
         ("", f"exact for {f['exact']:,} of {f['videos']:,} videos"),

@@ -36,6 +36,7 @@ COSTS: tuple[tuple[str, str, str], ...] = (
     ("tokens_per_s", "tokens/s", "count"),
     ("attention_density", "attention density", "share"),
     ("flops", "FLOPs", "flops"),
+    ("dollars", "dollars", "number"),
     ("kv_bytes_dense", "KV dense", "size"),
     ("kv_bytes_used", "KV used", "size"),
     ("peak_device_bytes", "peak device memory", "size"),

@@ -83,10 +83,10 @@ def _named(exchanged: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Which of code and weights differ."""
+    """Which of code and weights differ. Weights of None are not known, and count as the same."""
     changed = []
     if (before.get("code") or {}).get("source_sha256") != now["code"]["source_sha256"]:
         changed.append("code")
-    if before.get("weights") != json.loads(json.dumps(now["weights"], default=str)):
+    if now["weights"] is not None and before.get("weights") != json.loads(json.dumps(now["weights"], default=str)):
         changed.append("weights")
     return changed

@@ -194,6 +194,8 @@ def cost_lines(result: RunResult) -> list[str]:
     if e["ttft_first_s"] is not None:
         later = f", later ones {e['ttft_later_s']:.2f} s" if e["ttft_later_s"] is not None else ""
         lines.append(f"time to first token: first question of a video {e['ttft_first_s']:.2f} s{later}")
+    if e.get("dollars") is not None:
+        lines.append(f"${e['dollars']:.4g} for {e['questions']} questions")
     if e["kv_bytes_dense"]:
         used = e["kv_bytes_used"] / e["kv_bytes_dense"] if e["kv_bytes_used"] else 1.0
         density = f", attention density {e['attention_density']:.2f}" if e["attention_density"] is not None else ""

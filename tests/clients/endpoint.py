@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,8 +20,9 @@ def completion(text: str | None, **more: Any) -> bytes:
 class Endpoint(ThreadingHTTPServer):
     """Answers each request by the next of `script` (status, body, headers), the last for ever; keeps what was asked.
 
-    `delay_s`: before the reply. `drip_s`: between the bytes of the body. `drip_headers_s`: between the bytes of the
-    headers. `breaks_off`: the connection is closed in the middle of the body.
+    `reply`: what answers a request's body, in place of the script. `models`: the entries of GET /v1/models; None: there
+    is no such list. `delay_s`: before the reply. `drip_s`: between the bytes of the body. `drip_headers_s`: between the
+    bytes of the headers. `breaks_off`: the connection is closed in the middle of the body.
     """
 
     daemon_threads = True
@@ -30,6 +31,8 @@ class Endpoint(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.script: list[tuple[int, bytes, dict[str, str]]] = [(200, completion("yes"), {})]
+        self.reply: Callable[[dict[str, Any]], bytes] | None = None
+        self.models: list[dict[str, Any]] | None = None
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.headers: list[dict[str, str]] = []
@@ -59,6 +62,8 @@ class Handler(BaseHTTPRequestHandler):
             server.at_once += 1
             server.most_at_once = max(server.most_at_once, server.at_once)
             status, reply, headers = server.script.pop(0) if len(server.script) > 1 else server.script[0]
+            if server.reply is not None and status == 200:
+                reply = server.reply(body)
         time.sleep(server.delay_s)
         with server.lock:
             server.at_once -= 1
@@ -69,6 +74,15 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
         else:
             self._send(reply, server.drip_s)
+        self.close_connection = True
+
+    def do_GET(self) -> None:
+        with self.server.lock:
+            self.server.keys.append(self.headers.get("Authorization"))
+        known = self.server.models if self.path == "/v1/models" else None
+        body = json.dumps({"object": "list", "data": known}).encode()
+        status = 404 if known is None else 200
+        self._send(f"HTTP/1.1 {status} x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body, 0)
         self.close_connection = True
 
     def _send(self, data: bytes, pause_s: float) -> None:
