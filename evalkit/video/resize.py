@@ -68,9 +68,11 @@ class PixelBudget:
 
 @dataclass(frozen=True, slots=True)
 class LongestSide:
-    """The longer side gets `pixels` pixels, the other keeps the aspect ratio (rounded, at least 1)."""
+    """The longer side gets `pixels` pixels, the other keeps the aspect ratio (rounded, at least 1). Without `enlarge`
+    smaller frames stay as they are."""
 
     pixels: int
+    enlarge: bool = True
 
     def __post_init__(self) -> None:
         _require_at_least(1, self, "pixels")
@@ -78,6 +80,8 @@ class LongestSide:
     def size_for(self, height: int, width: int, frames: int) -> tuple[int, int]:
         """(height, width) of each of `frames` frames of a video that is shown at `height` x `width` pixels."""
         scale = self.pixels / max(height, width)
+        if scale > 1 and not self.enlarge:
+            return height, width
         return max(1, round(height * scale)), max(1, round(width * scale))
 
 

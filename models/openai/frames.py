@@ -21,20 +21,14 @@ Part = dict[str, Any]
 
 def encoded(context: Context, settings: FrameSettings) -> list[str]:
     """All frames of a video as JPEG in base64, in order. Raises VideoError."""
-    return [jpeg(frame, settings) for batch in context.frames.batches(_BATCH) for frame in batch]
+    quality = settings.jpeg_quality
+    return [jpeg(frame, quality) for batch in context.frames.batches(_BATCH) for frame in batch]
 
 
-def jpeg(frame: np.ndarray, settings: FrameSettings) -> str:
-    """One frame, uint8 [height, width, 3] RGB, shrunk to the longest side where it is larger."""
-    image = Image.fromarray(frame)
-    width, height = image.size
-    most = settings.longest_side
-    if most is not None and max(width, height) > most:
-        scale = most / max(width, height)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = image.resize(size, Image.Resampling.BICUBIC)
+def jpeg(frame: np.ndarray, quality: int) -> str:
+    """One frame, uint8 [height, width, 3] RGB, as JPEG in base64."""
     out = io.BytesIO()
-    image.save(out, "JPEG", quality=settings.jpeg_quality)
+    Image.fromarray(frame).save(out, "JPEG", quality=quality)
     return base64.b64encode(out.getvalue()).decode("ascii")
 
 

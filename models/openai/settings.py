@@ -9,6 +9,7 @@ from evalkit.clients.endpoint import ChatSettings
 from evalkit.errors import ConfigError, suggest
 from evalkit.model import NEUTRAL, Axis, Estimator, ModelSettings, VideoModel
 from evalkit.types import FrameRequest
+from evalkit.video.resize import LongestSide
 from evalkit.video.sampling import check
 
 SEND_AS = ("images", "video_url")
@@ -64,7 +65,8 @@ class FrameSettings:
 
     def request(self) -> FrameRequest:
         given = {name: value for name in ("fps", "max_fps") if (value := getattr(self, name)) is not None}
-        return FrameRequest(self.rule, self.max, **given)
+        resize = None if self.longest_side is None else LongestSide(self.longest_side, enlarge=False)
+        return FrameRequest(self.rule, self.max, resize=resize, **given)
 
 
 @dataclass

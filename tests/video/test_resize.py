@@ -60,6 +60,12 @@ def test_a_frame_never_gets_less_than_its_minimum_of_a_total_budget() -> None:
 )
 def test_the_longest_side(shown: tuple[int, int], pixels: int, expected: tuple[int, int]) -> None:
     assert LongestSide(pixels).size_for(*shown, 1) == expected
+    assert LongestSide(pixels, enlarge=False).size_for(*shown, 1) == expected
+
+
+def test_the_longest_side_of_a_small_video() -> None:
+    assert LongestSide(100).size_for(20, 50, 1) == (40, 100)
+    assert LongestSide(100, enlarge=False).size_for(20, 50, 1) == (20, 50)
 
 
 REQUESTS = [
@@ -67,6 +73,7 @@ REQUESTS = [
     FrameRequest("uniform", 4, resize=FixedSize(30, 50)),
     FrameRequest("uniform", 4, resize=PixelBudget(20 * 14 * 14, multiple_of=14)),
     FrameRequest("uniform", 4, resize=LongestSide(64), resample="bilinear"),
+    FrameRequest("uniform", 4, resize=LongestSide(64, enlarge=False)),
 ]
 
 

@@ -76,21 +76,18 @@ def test_fields_that_a_server_does_not_take_are_left_out(ask: Ask, endpoint: End
     assert endpoint.requests[0].keys() == {"path", "model", "messages", "max_completion_tokens"}
 
 
-def test_frames_are_shrunk_to_the_longest_side_and_never_enlarged(ask: Ask, endpoint: Endpoint) -> None:
-    large, small = context(1, size=(120, 40)), context(1, size=(12, 20))
-    for about in (large, small):
-        only(ask("?", about=about, frames=FrameSettings(longest_side=60)))
-    only(ask("?", about=large, frames=FrameSettings(longest_side=None)))
-    assert [images(request)[0].size for request in endpoint.requests] == [(20, 60), (20, 12), (40, 120)]
+def test_frames_are_shrunk_to_the_longest_side_and_never_enlarged() -> None:
+    resize = settings(frames=FrameSettings(longest_side=60)).frames_wanted().resize
+    assert resize is not None
+    assert resize.size_for(40, 120, 1) == (20, 60) and resize.size_for(12, 20, 1) == (12, 20)
+    assert settings(frames=FrameSettings(longest_side=None)).frames_wanted().resize is None
 
 
 def test_jpeg_quality_and_detail(ask: Ask, endpoint: Endpoint) -> None:
-    from evalkit.models.openai.frames import jpeg
-
-    noise = next(context(1, size=(64, 64)).frames.batches(1))[0]
-    noise[::2, ::3] = 200
-    assert len(jpeg(noise, FrameSettings(jpeg_quality=20))) < 0.7 * len(jpeg(noise, FrameSettings(jpeg_quality=95)))
-    only(ask("?", frames=FrameSettings(detail="low")))
+    only(ask("?", about=context(1, size=(64, 64)), frames=FrameSettings(detail="low", jpeg_quality=20)))
+    only(ask("?", about=context(1, size=(64, 64)), frames=FrameSettings(detail="low", jpeg_quality=95)))
+    tables = [images(request)[0].quantization[0][0] for request in endpoint.requests]  # type: ignore[attr-defined]
+    assert tables[0] > 4 * tables[1], "coarser steps"
     assert endpoint.requests[0]["messages"][0]["content"][0]["image_url"]["detail"] == "low"
 
 

@@ -58,7 +58,8 @@ def test_a_model_that_looks_at_the_frames_answers_right(data: Path, tmp_path: Pa
         return completion("ABCD"[COLOURS.index(seen_colour(images(body)[0]))], usage=USAGE, model="m-7b-2026")
 
     endpoint.reply = look
-    assert run_here(arguments(data, tmp_path, endpoint.url, *PRICE)) == 0
+    assert run_here(arguments(data, tmp_path, endpoint.url, *PRICE, "model.frames.longest_side=32")) == 0
+    assert {image.size for request in endpoint.requests for image in images(request)} == {(32, 24)}
     found = records(tmp_path)
     assert [r.reply for r in found] == ["A", "A", "B", "B", "C", "C"], "red, green and blue, whatever came back first"
     assert {r.status for r in found} == {"ok"}
