@@ -28,6 +28,7 @@ from evalkit.video.settings import VideoSettings
 _BASES = {
     "task": "evalkit.task.Task",
     "model": "evalkit.model.ModelSettings",
+    "baseline": "evalkit.baseline.Baseline",
     "source": "evalkit.sources.Source",
     "executor": "evalkit.executors.base.Executor",
     "tracker": "evalkit.trackers.settings.TrackerSettings",
@@ -88,6 +89,7 @@ class EvalConfig:
     experiment: Any = None
     sweep: Any = None
     setting: Any = None
+    baseline: Any = None
     video: VideoSettings = field(default_factory=VideoSettings)
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
     results: str = "results"

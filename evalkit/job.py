@@ -82,6 +82,8 @@ def plan(config: DictConfig, group: str | None = None) -> Plan:
         if parts[name] is None:
             raise ConfigError(f"no {name} is named: add {name}=<name>.")
     made = {name: instantiate(node, name, settings.plugins) for name, node in parts.items()}
+    if settings.baseline is not None:
+        made["model"] = instantiate(settings.baseline, "baseline", settings.plugins).settings(made["model"])
     return Plan(
         settings,
         plain(config),
@@ -226,7 +228,7 @@ def _write_manifest(folder: RunFolder, plan: Plan, data: DataSet, info: RunInfo)
     now = {
         "key": folder.key,
         "identity": folder.identity,
-        "code": provenance.code(plan.task, plan.model),
+        "code": provenance.code(plan.task, *plan.model.parts()),
         "packages": provenance.packages(),
         "weights": _weights(plan, continuing),
         "data": provenance.data(data, items),

@@ -89,6 +89,11 @@ class ModelSettings(ABC):
         """What identifies the weights: hub id and revision, or folder and hash. Goes into the manifest."""
         return {}
 
+    def parts(self) -> tuple[object, ...]:
+        """The objects whose classes make the answers: their source is part of the run's provenance. Default: this one;
+        settings that wrap other settings name both."""
+        return (self,)
+
     def remarks(self) -> list[str]:
         """Sentences the user must see with every score, such as 'weights are random'."""
         return []

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from evalkit.errors import ConfigError, DataError, suggest
-from evalkit.scoring.grade import Grader, gold_problem, grade_reply
+from evalkit.scoring.grade import Grader, answer_kind, gold_problem, grade_reply
 from evalkit.scoring.reasoning import ReplyFilter, as_is, strip_reasoning
 from evalkit.scoring.summary import Mean, Scores, summarize
 from evalkit.scoring.units import EACH, Unit
@@ -212,7 +212,8 @@ class Task(ABC):
     def prompt(self, item: VideoQuestions, question: Question, plan: FramePlan) -> Prompt:
         """The prompt of a question, byte for byte as the protocol defines it."""
         text = self.rules.prompt(item, question, plan)
-        return Prompt(text, self.rules.answer_prefix, question.id, question.text)
+        kind = answer_kind(self.rules.grader, question)
+        return Prompt(text, self.rules.answer_prefix, question.id, question.text, question.options, kind)
 
     def grade(self, question: Question, reply: str) -> Grade:
         """Grade a reply under the protocol. Raises for no reply, however malformed."""

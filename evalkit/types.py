@@ -189,12 +189,16 @@ class Prompt:
     text: the user text that follows the video.
     answer_prefix: the start of the reply, which the model continues (`Best Option: (`).
     question_id, question: for relevance methods: the question's id, and its text without options.
+    options: the texts of the options, in the order of their letters; `text` names them already.
+    answer: what the grader reads: choice (an option letter), span (two times in seconds) or text.
     """
 
     text: str
     answer_prefix: str = ""
     question_id: str = ""
     question: str = ""
+    options: tuple[str, ...] = ()
+    answer: str = "text"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ VOLATILE = ("seconds", "started", "worker", "host_memory_bytes", "peak_memory_by
 
 def toy_arguments(data: Path, results: Path, *more: str) -> list[str]:
     named = [f"source.root={data}", f"results={results}", "tracker=csv", "plugins=[tests]"]
-    return ["task=toy", "model=constant", "source=local", *named, *more]
+    return ["task=toy", "model=scripted", "source=local", *named, *more]
 
 
 def run_here(arguments: list[str]) -> int:

@@ -101,7 +101,7 @@ def test_a_sweep_of_compression_switches_bilevel_decode_on():
 def test_sparse_settings_need_a_model_that_has_them():
     with pytest.raises(ConfigError, match="no setting"):
         compose(
-            ["task=toy", "model=constant", "model.sparse_prefill.enabled=true"],
+            ["task=toy", "model=scripted", "model.sparse_prefill.enabled=true"],
             [CONFIGS, CONFIGS.parent / "tests/conf"],
         )
 

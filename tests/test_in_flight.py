@@ -70,7 +70,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(data: Path, results: Path, url: str, *more: str) -> list[str]:
     words = toy_arguments(data, results, "task.allow_missing=true", "min_coverage=0", f"model.url={url}", *more)
-    return [word.replace("model=constant", "model=endpoint") for word in words]
+    return [word.replace("model=scripted", "model=endpoint") for word in words]
 
 
 def test_sixteen_requests_are_under_way_at_once(data: Path, tmp_path: Path, server: Server) -> None:

@@ -33,7 +33,7 @@ def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]
 
 def arguments(data: Path, results: Path, *more: str) -> list[str]:
     named = toy_arguments(data, results, "task.allow_missing=true", "video.workers=1", *more)
-    return ["model=faulty" if word == "model=constant" else word for word in named]
+    return ["model=faulty" if word == "model=scripted" else word for word in named]
 
 
 def started(*words: str, **more) -> subprocess.Popen[str]:

@@ -17,7 +17,7 @@ from evalkit.errors import ConfigError, suggest
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-GROUPS = ("task", "model", "source", "setting", "experiment", "sweep", "tracker", "executor")
+GROUPS = ("task", "model", "baseline", "source", "setting", "experiment", "sweep", "tracker", "executor")
 
 
 def choices(group: str, configs: Path = CONFIGS) -> list[str]:

@@ -177,6 +177,13 @@ def _gold_span(question: Question) -> Pair | None:
     return None
 
 
+def answer_kind(grader: Grader, question: Question) -> str:
+    """What an answer is: choice (an option letter), span (two times) or text. See `Prompt.answer`."""
+    if isinstance(grader, Span):
+        return "span"
+    return "text" if isinstance(grader, JudgedGrader) and not question.options else "choice"
+
+
 def gold_problem(grader: Grader, question: Question) -> str:
     """Why no reply to this question can be right, or ''."""
     gold, options = question.gold, question.options

@@ -9,7 +9,7 @@ from evalkit.cli.command import check, prepared
 from evalkit.errors import ConfigError
 from tests.helpers import CONF, ROOT, run_command
 
-TOY = ["task=toy", "model=constant", "plugins=[tests]", "--config-dir", str(CONF)]
+TOY = ["task=toy", "model=scripted", "plugins=[tests]", "--config-dir", str(CONF)]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_help_names_groups_and_examples():
 
 
 def test_cfg_job_shows_every_setting():
-    done = run_command("--cfg", "job", "task=toy", "model=constant")
+    done = run_command("--cfg", "job", "task=toy", "model=scripted")
     assert done.returncode == 0
     assert "protocol: official" in done.stdout
     assert "min_coverage: 1.0" in done.stdout
@@ -86,14 +86,14 @@ def test_cfg_job_shows_every_setting():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["task=toy", "model=constant", "plugins=[tests]", "source=local", "source.root=/nowhere"], "is not a folder"),
-        (["task=toy", "model=constant", "plugins=[tests]", "source=local"], "source.root=<folder"),
-        (["task=toy", "model=constant", "plugins=[tests]", "task.split=tset"], 'Did you mean "test"?'),
-        (["task=toy", "model=constant", "plugins=[tests]", "task.protocol=lmms"], "has no such protocol"),
-        (["task=toy", "model=constant"], "outside evalkit"),
-        (["task=toy", "model=constant", "plugins=[tests]", "limit=0"], "at least 1"),
-        (["task=toy", "model=constant", "plugins=[tests]", "limit=many"], "limit"),
-        (["task=toy", "model=constant", "plugins=[tests]", "video.backend=opencv"], "video.backend"),
+        (["task=toy", "model=scripted", "plugins=[tests]", "source=local", "source.root=/nowhere"], "is not a folder"),
+        (["task=toy", "model=scripted", "plugins=[tests]", "source=local"], "source.root=<folder"),
+        (["task=toy", "model=scripted", "plugins=[tests]", "task.split=tset"], 'Did you mean "test"?'),
+        (["task=toy", "model=scripted", "plugins=[tests]", "task.protocol=lmms"], "has no such protocol"),
+        (["task=toy", "model=scripted"], "outside evalkit"),
+        (["task=toy", "model=scripted", "plugins=[tests]", "limit=0"], "at least 1"),
+        (["task=toy", "model=scripted", "plugins=[tests]", "limit=many"], "limit"),
+        (["task=toy", "model=scripted", "plugins=[tests]", "video.backend=opencv"], "video.backend"),
     ],
 )
 def test_a_users_mistake_exits_1_without_a_traceback(arguments, words, tmp_path):
@@ -121,7 +121,7 @@ def test_a_sweep_runs_every_cell_and_reports_the_worst(tmp_path):
     from tests.toy import write_toy
 
     data = write_toy(tmp_path / "data")
-    named = ["task=toy", "model=constant", "source=local", f"source.root={data}", "plugins=[tests]", "tracker=csv"]
+    named = ["task=toy", "model=scripted", "source=local", f"source.root={data}", "plugins=[tests]", "tracker=csv"]
     done = run_command("-m", *named, "model.reply=A,B", "model.frames=0,2", f"results={tmp_path / 'r'}")
     assert done.returncode == 1
     assert len(list((tmp_path / "r").glob("toy/constant/*/summary.json"))) == 2, done.stderr

@@ -36,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def arguments(data: Path, results: Path, url: str, *more: str) -> list[str]:
     words = toy_arguments(data, results, "task.allow_missing=true", "min_coverage=0", "model.frames.max=2", *more)
     words += [f"model.base_url={url}", "model.model=m-7b", "model.retries=0"]
-    return ["model=openai" if word == "model=constant" else word for word in words]
+    return ["model=openai" if word == "model=scripted" else word for word in words]
 
 
 def records(results: Path) -> list[Record]:
