@@ -20,6 +20,7 @@ class Command:
 
 COMMANDS = {
     "run": Command("evalkit.run", "evaluate a model on a benchmark (the default: the word may be left out)"),
+    "ask": Command("evalkit.ask", "ask a model about one video"),
     "fetch": Command("evalkit.fetch", "download a benchmark"),
     "doctor": Command("evalkit.doctor", "check that a benchmark is complete and its videos decode"),
     "report": Command("evalkit.report", "leaderboard, figures and sample pages of a results folder"),

@@ -1,7 +1,8 @@
-"""Shared by the commands that take settings (fetch, doctor, rescore, import-log, tasks, models): arguments and exit."""
+"""Shared by the commands that take settings (ask, fetch, doctor, rescore, import-log, tasks, models): arguments, exit."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from evalkit.cli.command import fail
 from evalkit.cli.compose import check_names, compose, require, swept
 from evalkit.cli.words import normalized, search_dirs
 from evalkit.errors import ConfigError, EvalkitError, suggest
+
+_SETTING = re.compile(r"[+~]*[\w.@/-]*=")
+"""The start of a word that is a setting. A sentence with "=" in it is none."""
 
 
 @dataclass(frozen=True)
@@ -79,5 +83,5 @@ def _arguments(argv: Sequence[str], flags: Sequence[str]) -> Arguments:
             if word.partition("=")[0] in flags:
                 names.append(word)
         else:
-            (overrides if "=" in word and not Path(word).exists() else names).append(word)
+            (overrides if _SETTING.match(word) and not Path(word).exists() else names).append(word)
     return Arguments(names, normalized(overrides), search_dirs(argv))

@@ -66,6 +66,8 @@ class EndpointModel(VideoModel):
     def _chat(self, context: Context, decoding: Decoding) -> Chat:
         settings = self.settings
         sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p, "seed": decoding.seed}
+        if decoding.repetition_penalty is not None:  # not in OpenAI's interface; vLLM and SGLang have it
+            sampling["repetition_penalty"] = decoding.repetition_penalty
         parameters = {
             settings.limit_field: decoding.max_new_tokens,
             **{name: value for name, value in sampling.items() if name not in settings.omit},

@@ -18,6 +18,7 @@ ANSWER_PREFIX = ("append", "continue")
 LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 SAMPLING_FIELDS = ("temperature", "top_p", "seed")
 _OWN_FIELDS = (
+    "repetition_penalty",
     *("model", "messages", "stream", "n", "continue_final_message", "add_generation_prompt", "media_io_kwargs"),
     *LIMIT_FIELDS,
     *SAMPLING_FIELDS,

@@ -74,6 +74,8 @@ def test_what_is_sent(ask: Ask, endpoint: Endpoint) -> None:
 def test_fields_that_a_server_does_not_take_are_left_out(ask: Ask, endpoint: Endpoint) -> None:
     only(ask("What?", omit=["temperature", "top_p", "seed"], limit_field="max_completion_tokens"))
     assert endpoint.requests[0].keys() == {"path", "model", "messages", "max_completion_tokens"}
+    only(ask("What?", decoding=Decoding(repetition_penalty=1.1)))
+    assert endpoint.requests[1]["repetition_penalty"] == 1.1, "only where it is set: not every server has it"
 
 
 def test_frames_are_shrunk_to_the_longest_side_and_never_enlarged() -> None:
