@@ -1,4 +1,4 @@
-"""Shared by the commands that take settings (ask, fetch, doctor, rescore, import-log, tasks, models): arguments, exit."""
+"""Shared by the commands that take settings (ask, fetch, doctor, rescore, import-log, tasks, models)."""
 
 from __future__ import annotations
 
