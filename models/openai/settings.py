@@ -105,6 +105,7 @@ class OpenAI(ModelSettings):
     `timeout_s`, `retries`: of one request, see `evalkit.clients.endpoint`. `max_calls`: of one command.
     `price`: dollars for a million tokens. `max_dollars`: of one command; once it is spent, no request is sent. Those
     under way at that moment are paid on top.
+    With executor=ray, concurrency, requests_per_minute, max_calls and max_dollars hold for each worker.
     `tokens_per_frame`: what the server counts for a frame, for the dry run.
     """
 
