@@ -27,9 +27,9 @@ def describe(details: Mapping[str, Any], plan: FramePlan) -> Description:
         return Description(("bi-level decode: all chunks dense",))
     frames, dense = int(details["chunk_frames"]), set(details["dense_chunks"])
     count = -(-len(plan) // frames)
-    ratio = details.get("compression")  # not stored by evalkit 0.1
-    pooled = f"{ratio} visual tokens averaged into one" if ratio else "visual tokens averaged"
-    line = f"bi-level decode: {len(dense)} of {count} chunks dense, {frames} frames each; in the others {pooled}"
+    line = f"bi-level decode: {len(dense)} of {count} chunks dense, {frames} frames each"
+    if details.get("compression"):  # evalkit 0.1 did not store it
+        line += f"; in the others {details['compression']} visual tokens averaged into one"
     spans = tuple(
         FrameSpan(
             first=chunk * frames,
