@@ -57,6 +57,8 @@ def _row(name: str, config: DictConfig, settings: type[Any]) -> tuple[str, ...]:
     checkpoint = config.get("checkpoint", defaults.get("checkpoint"))
     if not isinstance(checkpoint, str):
         return name, _summary(settings), "-", "-"
+    if not checkpoint:
+        return name, _summary(settings), "-", "name them with model.checkpoint=<hub id or folder>"
     return name, _summary(settings), checkpoint, weights(checkpoint, config.get("revision"))
 
 
