@@ -27,7 +27,9 @@ from tests.toy import write_toy
 
 
 def planned(data: Path, results: Path, seconds: float) -> job.Plan:
-    words = toy_arguments(data, results, "task.allow_missing=true", "min_coverage=0", f"model.seconds={seconds}", "video.workers=1")
+    words = toy_arguments(
+        data, results, "task.allow_missing=true", "min_coverage=0", f"model.seconds={seconds}", "video.workers=1"
+    )
     return job.plan(compose(words, [CONFIGS, CONF]))
 
 
