@@ -27,6 +27,7 @@ from evalkit.types import Prefill, Record, VideoQuestions
 
 _UNAVAILABLE_S = 1.0
 _CONNECT_S = 10.0
+_GET_S = 30.0  # for one event that is ready, a few kilobytes
 _PORT = 6379  # Ray's default
 
 
@@ -191,7 +192,7 @@ class _Workers:
             (ready,), _ = ray.wait(list(streams), num_returns=1, fetch_local=False)
             number = streams.pop(ready)
             try:
-                event: Event = ray.get(next(ready))
+                event: Event = ray.get(next(ready), timeout=_GET_S)
             except StopIteration:
                 finished.add(number)
                 continue
@@ -204,7 +205,9 @@ class _Workers:
                 streams |= {self._begin(n): n for n in (number, *finished)}
                 finished.clear()
                 continue
-            except ray.exceptions.ObjectLostError:  # its machine is lost; the next call reports the worker as dead
+            # Lost with its machine, or with a process that was killed while it sent it: ray.get would then wait for
+            # ever. The next call reports the worker as dead; a record that was lost is asked for again at the end.
+            except (ray.exceptions.ObjectLostError, ray.exceptions.GetTimeoutError):
                 streams[ready] = number
                 continue
             streams[ready] = number
