@@ -51,6 +51,7 @@ class VideoFiles:
         self._folders: dict[str, frozenset[str]] = {}
         self._by_name: dict[str, list[str]] | None = None
         self._found: dict[str, Path] = {}
+        self._at: dict[str, Path] = {}
 
     def find(self, *places: str) -> Path:
         """The first of `places` (paths below the root, with "/") that exists; else the one file below the root that
@@ -64,7 +65,10 @@ class VideoFiles:
 
     def at(self, *places: str) -> Path:
         """The first of `places` that exists, else the first of all. No search by name."""
-        return Path(f"{self.root}/{self._known(places) or places[0]}")
+        found = self._at.get(places[0])
+        if found is None:
+            found = self._at[places[0]] = Path(f"{self.root}/{self._known(places) or places[0]}")
+        return found
 
     def _known(self, places: Sequence[str]) -> str | None:
         for place in places:

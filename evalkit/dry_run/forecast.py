@@ -7,7 +7,9 @@ this time, states no length or does not exist yet gets its annotated length, and
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean, median
@@ -159,6 +161,23 @@ class Forecast:
 
 def forecast(plan: Plan) -> Forecast:
     """Estimate what `job.run(plan)` has still to do. Raises the errors that it would raise before its first answer."""
+    with _no_garbage_collection():
+        return _forecast(plan)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """A dry run keeps almost every object that it makes: collections find nothing and take a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _forecast(plan: Plan) -> Forecast:
     data = plan.source.open(plan.task)
     items = limited(plan.task.read(data), plan.config.limit)
     run = RunFolder(Path(plan.config.results), plan.task.name, plan.model_id, plan.identity()).look()

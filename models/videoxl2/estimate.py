@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,7 +19,7 @@ from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from evalkit.errors import SampleError
 from evalkit.model import Estimate, Estimator, QuestionEstimate
-from evalkit.types import Context, Decoding, Prompt
+from evalkit.types import Context, Cue, Decoding, Prompt
 
 from ..shared.cost import attention_density, mixed_rows
 from ..shared.layout import STEP_ROWS, Layout
@@ -63,18 +64,41 @@ def counted(tokenizer: Tokenizer) -> Encode:
     return cache(lambda text: range(len(tokenizer.encode(text, add_special_tokens=False).ids)))
 
 
-@cache
+_SPLIT = pre_tokenizers.Split(Regex(QWEN_SPLIT), behavior="isolated")
+_ASCII_SPLIT = re.compile(
+    QWEN_SPLIT.replace(r"\p{L}\p{N}", "a-zA-Z0-9").replace(r"\p{L}", "[a-zA-Z]").replace(r"\p{N}", "[0-9]"), re.ASCII
+)
+"""The same pieces of ASCII text, five times faster."""
+_SPECIAL = re.compile(r"(<\|\w+\|>)")
+_LINE_BREAK = re.compile(r"\n(?=\S)")
+"""No piece crosses it."""
+
+
 def pieces(text: str) -> Sequence[int]:
     """As many numbers as Qwen's tokenizer makes tokens of a text of plain words."""
-    split = pre_tokenizers.Split(Regex(QWEN_SPLIT), behavior="isolated")
-    count = 0
-    for part in re.split(r"(<\|\w+\|>)", text):
-        if part.startswith("<|"):
-            count += 1
-        elif part:
-            found = [len(piece.encode()) for piece, _ in split.pre_tokenize_str(part)]
-            count += sum(1 if size <= WORD_BYTES else -(-size // 4) for size in found)
-    return range(count)
+    *lines, last = _LINE_BREAK.split(text)
+    return range(sum(map(_pieces_of_line, [line + "\n" for line in lines])) + _pieces_of_line(last))
+
+
+@lru_cache(maxsize=2**14)
+def _pieces_of_line(line: str) -> int:
+    """Cached: most lines of a prompt are those of every other prompt."""
+    if "<|" in line:
+        return sum(1 if _SPECIAL.fullmatch(part) else _pieces_of_part(part) for part in _SPECIAL.split(line))
+    return _pieces_of_part(line)
+
+
+def _pieces_of_part(text: str) -> int:
+    if text.isascii():
+        return _tokens(_ASCII_SPLIT.findall(text))
+    return _tokens([piece.encode() for piece, _ in _SPLIT.pre_tokenize_str(text)])
+
+
+def _tokens(found: Sequence[str] | Sequence[bytes]) -> int:
+    """Tokens of pieces whose lengths are their numbers of bytes."""
+    if max(map(len, found), default=0) <= WORD_BYTES:
+        return len(found)
+    return sum(1 if size <= WORD_BYTES else -(-size // 4) for size in map(len, found))
 
 
 def sizing_relevance(bilevel: BilevelDecode) -> RelevanceMethod | None:
@@ -91,6 +115,16 @@ def sizing_relevance(bilevel: BilevelDecode) -> RelevanceMethod | None:
     )
 
 
+@dataclass(frozen=True)
+class SharedCost:
+    """What the prefill of a video costs: the same for all videos of the same frame times and texts."""
+
+    layout: Layout
+    attention_density: float
+    vision_flops: float
+    prefill_flops: float
+
+
 class VideoXL2Estimator(Estimator):
     def __init__(
         self, settings: VideoXL2, size: Sizes, encode: Encode, exact: bool = True, remarks: tuple[str, ...] = ()
@@ -101,22 +135,34 @@ class VideoXL2Estimator(Estimator):
         self.policy = settings.sparse_prefill.policy()
         self.relevance = sizing_relevance(settings.bilevel_decode)
         self.itemsize = DTYPE_BYTES[settings.dtype]
+        self.shared = lru_cache(maxsize=256)(self._shared)
+        self.question_cost = lru_cache(maxsize=2**14)(self._question_cost)
 
     def estimate(self, context: Context, prompts: Sequence[Prompt], decoding: Decoding) -> Estimate:
         plan = context.frames.plan
-        tokens = self.text.context(plan.times_s, context.system, context.cues)
-        text = [len(ids) for ids in tokens.groups]
-        layout = Layout(len(tokens.prefix), len(tokens.tail), text, [VISUAL_TOKENS] * len(text))
+        shared = self.shared(plan.times_s, context.system, context.cues)
+        layout = shared.layout
         questions = tuple(self.question(context, layout, prompt, decoding) for prompt in prompts)
         return Estimate(
             visual_tokens=layout.visual_tokens,
             context_tokens=layout.length,
             kv_bytes=self.kv_bytes(layout.length),
             questions=questions,
-            attention_density=attention_density(layout, self.policy),
-            vision_flops=float(self.vision.frames(len(plan))),
-            prefill_flops=float(self.language.prefill(layout, self.policy)),
+            attention_density=shared.attention_density,
+            vision_flops=shared.vision_flops,
+            prefill_flops=shared.prefill_flops,
             peak_memory_bytes=self.peak_memory(layout, questions),
+        )
+
+    def _shared(self, times_s: Sequence[float], system: str | None, cues: tuple[Cue, ...]) -> SharedCost:
+        tokens = self.text.context(times_s, system, cues)
+        text = [len(ids) for ids in tokens.groups]
+        layout = Layout(len(tokens.prefix), len(tokens.tail), text, [VISUAL_TOKENS] * len(text))
+        return SharedCost(
+            layout,
+            attention_density(layout, self.policy),
+            vision_flops=float(self.vision.frames(len(times_s))),
+            prefill_flops=float(self.language.prefill(layout, self.policy)),
         )
 
     def kv_bytes(self, rows: int) -> int:
@@ -131,12 +177,16 @@ class VideoXL2Estimator(Estimator):
             rows = self.memory_rows(context, layout, prompt, ids)
         except SampleError as error:
             return error
-        passes = decoding.max_new_tokens
-        flops = self.language.extend(rows, len(ids) + passes - 1, passes)
+        return self.question_cost(layout.length, layout.visual_tokens, rows, len(ids), decoding.max_new_tokens)
+
+    def _question_cost(self, context: int, visual: int, rows: int, asked: int, passes: int) -> QuestionEstimate:
+        """`context`, `visual`: tokens of the video. `rows`: KV rows that the `asked` tokens of the question attend to.
+        `passes`: tokens that are generated."""
+        flops = self.language.extend(rows, asked + passes - 1, passes)
         if self.settings.bilevel_decode.relevance.method == "attention":
-            flops += self.language.extend(layout.length, len(ids), 0)
-            flops += self.language.layers * self.language.pair // 2 * len(ids) * layout.visual_tokens
-        return QuestionEstimate(len(ids), self.kv_bytes(rows), float(flops))
+            flops += self.language.extend(context, asked, 0)
+            flops += self.language.layers * self.language.pair // 2 * asked * visual
+        return QuestionEstimate(asked, self.kv_bytes(rows), float(flops))
 
     def memory_rows(self, context: Context, layout: Layout, prompt: Prompt, ids: Sequence[int]) -> int:
         """KV rows that the question attends to. Raises ModelError where a selection file lacks it."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tokenizers import Regex, pre_tokenizers
 
 from evalkit.models.shared.cost import LanguageSize
 from evalkit.models.shared.qwen2 import Qwen2Decoder
+from evalkit.models.shared.qwen_tokenizer import QWEN_SPLIT
 from evalkit.models.videoxl2 import VideoXL2, estimate, mini
 from evalkit.models.videoxl2.config import read_config
-from evalkit.models.videoxl2.estimate import pieces
+from evalkit.models.videoxl2.estimate import WORD_BYTES, pieces
 from evalkit.models.videoxl2.geometry import GRID
 from evalkit.models.videoxl2.sizes import QWEN2_5_7B, SO400M, read_sizes, sizes
 from evalkit.models.videoxl2.text import ChatText
@@ -48,6 +54,22 @@ def test_without_a_tokenizer_prefix_and_timestamps_have_their_published_lengths(
     # The golden tokenizer, like Qwen's, has one token for "Time", the space, each digit, the dot, "s" and the colon.
     expected = [len(text) - len("Time") + 1 for text in golden["block_texts"]]
     assert [len(ids) for ids in tokens.groups] == expected
+
+
+_words = st.sampled_from(
+    ["a", "Bob's", "12:30", "\n", "\r", " ", "\t", "<|im_end|>", "<|", "?!", "\x0b", "\x1c", "é²", "x" * 20]
+)
+
+
+@given(st.lists(_words | st.text(max_size=3), max_size=12).map("".join))
+@example("A. red.\n\n  B. blue\n \n")
+def test_pieces_are_those_of_the_split_of_the_whole_text(text: str) -> None:
+    """Lines are counted one by one and ASCII lines by another engine: the number is the same."""
+    split, expected = pre_tokenizers.Split(Regex(QWEN_SPLIT), behavior="isolated"), 0
+    for i, part in enumerate(re.split(r"(<\|\w+\|>)", text)):
+        sizes = [len(piece.encode()) for piece, _ in split.pre_tokenize_str(part)] if part else []
+        expected += 1 if i % 2 else sum(1 if size <= WORD_BYTES else -(-size // 4) for size in sizes)
+    assert len(pieces(text)) == expected
 
 
 class _Frames:
