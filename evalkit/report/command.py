@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from .board import Board
 
 EPILOG = """\
-Writes leaderboard.html (one file, no network), leaderboard.md, leaderboard.csv, figures/*.svg and the sample pages of
-each run, and makes scores.csv and efficiency.csv again. Summaries that are missing or older than their records are
-made again from the records. Exit code 0: written. 1: there is nothing to show.
+Writes leaderboard.html (one file, no network), leaderboard.md, leaderboard.csv, figures/*.svg and a page with all
+questions of each run, and makes scores.csv and efficiency.csv again. Summaries that are missing or older than their
+records are made again from the records. Exit code 0: written. 1: there is nothing to show.
 """
 
 
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         "--samples",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="write a page for every question (default: yes)",
+        help="write a page for every run, with all its questions (default: yes)",
     )
     made.add_argument(
         "--thumbnails",
@@ -49,6 +49,13 @@ def parser() -> argparse.ArgumentParser:
         default=12,
         metavar="N",
         help="frames of each video to show on its timeline, where the video is still there (default: 12; 0: none)",
+    )
+    made.add_argument(
+        "--thumbnail-videos",
+        type=int,
+        default=40,
+        metavar="N",
+        help="most videos, of all runs together, that get thumbnails: one picture file each (default: 40)",
     )
     made.add_argument(
         "--thumbnail-minutes",
@@ -104,5 +111,8 @@ def _tables(results: Path, out: Path) -> list[str]:
 
 def _samples(made: Board, out: Path, arguments: argparse.Namespace) -> list[str]:
     from . import samples
+    from .thumbnails import Thumbnails
 
-    return samples.write(made, out, arguments.thumbnails, 60 * arguments.thumbnail_minutes)
+    folder, seconds = out / "samples" / "thumbnails", 60 * arguments.thumbnail_minutes
+    strips = Thumbnails(folder, arguments.thumbnails, arguments.thumbnail_videos, seconds)
+    return samples.write(made, out, strips)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from sys import intern
+from typing import Any, NamedTuple
 
 from evalkit.errors import EvalkitError, RunError
 from evalkit.model import Description, ModelSettings
@@ -22,13 +23,24 @@ from evalkit.types import FramePlan, Prefill, Record
 from .questions import mark, shown
 
 
+class Answer(NamedTuple):
+    """What is kept of a record: a key of MARKS, the extracted value as text, the video, and the byte of records.jsonl
+    at which the line begins."""
+
+    mark: str
+    extracted: str
+    video: str
+    place: int
+
+
 @dataclass(frozen=True)
 class Digest:
-    """What the board and the pages of other runs need of a run's records, without their texts. `answers`: by question,
-    its mark, its extracted value and its video. `headline`: the units of the headline metric; None where the run's
-    task cannot be had. `problems`: a message for each damaged line."""
+    """What the board and the pages of other runs need of a run's records, without their texts. `answers`: by question.
+    `prefills`: by id, the byte of prefills.jsonl at which the line begins. `headline`: the units of the headline
+    metric; None where the run's task cannot be had. `problems`: a message for each damaged line."""
 
-    answers: Mapping[str, tuple[str, str, str]]
+    answers: Mapping[str, Answer]
+    prefills: Mapping[str, int]
     headline: Slice | None
     problems: tuple[str, ...]
 
@@ -129,20 +141,25 @@ class Entry:
 
     @cached_property
     def digest(self) -> Digest:
-        """Reads the records, and keeps none of them."""
-        records, names = self.stored.records, dict[str, str]()
-        answers = {
-            record.question: (mark(record), names.setdefault(value := shown(record.extracted), value),
-                              names.setdefault(record.video, record.video))
-            for record in records
-        }  # fmt: skip
+        """Reads the records one by one, and keeps of each what is scored."""
+        problems: list[str] = []
+        answers: dict[str, Answer] = {}
+        scored: dict[str, Record] = {}
+        names: dict[str, str] = {}
+        groups: dict[str, dict[str, list[str]]] = {}
+        for record, place in self.stored.scan(problems.append):
+            extracted, video = (names.setdefault(name, name) for name in (shown(record.extracted), record.video))
+            answers[record.question] = Answer(mark(record), extracted, video, place)
+            if not self.unranked:
+                _keep_scores(record, groups)
+                scored[record.question] = record
+        prefills = self.stored.prefill_places(problems.append)
         headline = None
-        if not self.unranked:
+        if scored:
             metric, unit = self.headline_rule()
-            headline = slices_of(records, metric, [metric], (), unit)[0]
-        found = Digest(answers, headline, tuple(self.stored.problems))
+            headline = slices_of(list(scored.values()), metric, [metric], (), unit)[0]
         self.release()
-        return found
+        return Digest(answers, prefills, headline, tuple(problems))
 
     def release(self) -> None:
         """Forget the records and prefills, which are read again where they are needed again."""
@@ -155,10 +172,9 @@ class Entry:
     def prefills(self) -> Mapping[str, Prefill]:
         return self.stored.prefills
 
-    def describe(self, record: Record) -> Description:
+    def describe(self, record: Record, prefill: Prefill | None) -> Description:
         """What only the model knows of an answer, as its settings show it; one line for each key where the settings'
         class is not here, or cannot read what was stored."""
-        prefill = self.stored.prefills.get(record.prefill or "")
         if not record.details or prefill is None:
             return Description()
         known = {name: prefill.plan.get(name, default) for name, default in _NO_PLAN.items()}
@@ -186,6 +202,16 @@ class Entry:
         """The protocol's headline metric, and the questions it scores together."""
         rules = self.rules().rules
         return rules.metrics[0], rules.unit
+
+
+def _keep_scores(record: Record, groups: dict[str, dict[str, list[str]]]) -> None:
+    """Drop the texts and costs of a record; equal groups become one object."""
+    record.reply = record.prompt = record.prompt_sha256 = record.error = None
+    record.question_sha256 = record.note = record.started = ""
+    record.tokens, record.seconds, record.details, record.remarks = {}, {}, {}, []
+    record.groups = groups.setdefault(repr(record.groups), record.groups)
+    for name in ("run", "task", "split", "protocol", "model", "video", "cluster", "rule", "worker"):
+        setattr(record, name, intern(getattr(record, name)))
 
 
 _NO_PLAN: Mapping[str, Any] = {"indices": (), "times_s": (), "native_fps": 0.0, "frame_count": 0, "rule": ""}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from evalkit.types import Record
@@ -54,12 +53,3 @@ def shown(value: Any) -> str:
     if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(v, int | float) for v in value):
         return f"{value[0]:.1f} to {value[1]:.1f} s"
     return str(value)
-
-
-@dataclass(frozen=True)
-class OtherRun:
-    """The same question in another run: its mark, extracted value and page."""
-
-    mark: str
-    extracted: str
-    page: str

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import numbers
@@ -43,11 +45,27 @@ def template(name: str) -> Template:
 
 def page(name: str, style: tuple[str, ...], script: str, **values: object) -> str:
     """A whole HTML page with its style and script inside, and the content security policy that fits them."""
+    return template(name).render({**_frame(style, script), **values})
+
+
+def write_page(file: Path, name: str, style: tuple[str, ...], script: str, values: Mapping[str, object]) -> None:
+    """The same into a file, piece by piece: the page is never whole in memory. A failure leaves the old file."""
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as out:
+            out.writelines(template(name).generate({**_frame(style, script), **values}))
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _frame(style: tuple[str, ...], script: str) -> dict[str, object]:
+    """What every page needs beside its contents."""
     from markupsafe import Markup
 
     css = "".join(_source(part) for part in ("colours.css", *style))
     js = _source(script)
-    return template(name).render(css=Markup(css), js=Markup(js), policy=policy(css, js), **values)
+    return {"css": Markup(css), "js": Markup(js), "policy": policy(css, js)}
 
 
 def policy(css: str, js: str) -> str:

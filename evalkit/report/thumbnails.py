@@ -27,15 +27,19 @@ _SEAM = (128, 128, 128)
 @dataclass
 class Thumbnails:
     """Makes strips below `folder`, each once for all runs that saw the same frames. `number` thumbnails a strip; 0:
-    none. Hours of video take long to read: after `budget_s` seconds no more strips are made, `left` says of how many
-    videos. `failures`: why a video has none, in its own words."""
+    none. `most`: strips in all, so that a report stays small. Hours of video take long to read: after `budget_s`
+    seconds no more strips are made. `left`, `beyond`: videos without one because of the time, and because of `most`.
+    `failures`: why a video has none, in its own words."""
 
     folder: Path
     number: int
+    most: int = 40
     budget_s: float = math.inf
     failures: dict[str, str] = field(default_factory=dict)
     left: int = 0
+    beyond: int = 0
     _spent_s: float = 0.0
+    _used: set[Path] = field(default_factory=set)
 
     def of(self, video: Video | None, plan: Mapping[str, Any] | None) -> Path | None:
         """The strip's file; None where there is no video any more, or no frames of it."""
@@ -50,7 +54,11 @@ class Thumbnails:
             :20
         ]
         file = self.folder / f"{name}.jpg"
+        if file not in self._used and len(self._used) >= self.most:
+            self.beyond += 1
+            return None
         if file.exists():
+            self._used.add(file)
             return file
         if self._spent_s > self.budget_s:
             self.left += 1
@@ -63,7 +71,20 @@ class Thumbnails:
             return None
         finally:
             self._spent_s += time.perf_counter() - started
+        self._used.add(file)
         return file
+
+    def messages(self) -> list[str]:
+        """What is not shown, and how to show it."""
+        found = [f"no thumbnails of {video}: {reason}" for video, reason in self.failures.items()]
+        if self.beyond:
+            found.append(f"no thumbnails of {self.beyond} videos: --thumbnail-videos is {self.most}")
+        if self.left:
+            found.append(
+                f"no thumbnails of {self.left} videos: {self.budget_s / 60:g} minutes were spent on the others. The "
+                "same command makes the next ones; --thumbnail-minutes gives it longer"
+            )
+        return found
 
 
 def videos(entry: Entry) -> dict[str, Video]:

@@ -3,10 +3,11 @@
 from .files import slug, write_atomically, writing
 from .folder import RunFolder, run_key
 from .lines import FORMAT, read_lines, to_line
-from .reading import StoredRun, read_records, read_run
+from .reading import LinesAt, StoredRun, read_records, read_run
 
 __all__ = [
     "FORMAT",
+    "LinesAt",
     "RunFolder",
     "StoredRun",
     "read_lines",

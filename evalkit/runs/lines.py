@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from evalkit.errors import RunError
 from evalkit.types import Prefill, Record
@@ -22,6 +22,7 @@ FORMAT = 2
 """Version of the files of a run folder, in its manifest and summary."""
 
 L = TypeVar("L", Record, Prefill)
+V = TypeVar("V")
 Problem = Callable[[str], None]
 
 
@@ -51,39 +52,71 @@ def read_lines(path: Path, problem: Problem | None = None) -> tuple[list[Record]
     records: list[Record] = []
     prefills: dict[str, Prefill] = {}
     good = 0
-    for number, line, last in _numbered(path):
-        try:
-            if not line.endswith(b"\n"):
-                raise ValueError("it has no line break")
-            values = read_object(line)
-            if values.keys() & _FORMAT_1:
-                values, prefill = _from_format_1(values)
-                if prefill is not None:
-                    prefills.setdefault(prefill.id, prefill)
-            records.append(_checked(Record, values))
-        except (ValueError, TypeError, OverflowError, RecursionError) as error:
-            if last:
-                break
-            _report(path, number, "a record", error, problem)
-        good += len(line)
+    for line in scan_records(path, problem):
+        good = line.end
+        if line.value is not None:
+            record, prefill = line.value
+            records.append(record)
+            if prefill is not None:
+                prefills.setdefault(prefill.id, prefill)
     return records, list(prefills.values()), good
 
 
 def read_prefills(path: Path, problem: Problem | None = None) -> tuple[list[Prefill], int]:
     """The prefills of a file and the number of bytes that were read; as `read_lines`."""
-    prefills: list[Prefill] = []
-    good = 0
-    for number, line, last in _numbered(path) if path.is_file() else ():
+    lines = list(scan_prefills(path, problem))
+    return [line.value for line in lines if line.value is not None], lines[-1].end if lines else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Line(Generic[V]):
+    """One line of a file, from the byte `start` to before `end`. `value`: None for a line that is damaged."""
+
+    start: int
+    end: int
+    value: V | None
+
+
+def scan_records(path: Path, problem: Problem | None = None) -> Iterator[Line[tuple[Record, Prefill | None]]]:
+    """The lines of a records.jsonl one after another, as `read_lines` treats them."""
+    return _scan(path, "a record", read_record, problem)
+
+
+def scan_prefills(path: Path, problem: Problem | None = None) -> Iterator[Line[Prefill]]:
+    """The lines of a prefills.jsonl one after another; none where there is no such file."""
+    return _scan(path, "a prefill", read_prefill, problem) if path.is_file() else iter(())
+
+
+def read_record(line: bytes) -> tuple[Record, Prefill | None]:
+    """A record, and the prefill that its line holds in format 1. Raises an error of `_DAMAGE`."""
+    values, prefill = read_object(line), None
+    if values.keys() & _FORMAT_1:
+        values, prefill = _from_format_1(values)
+    return _checked(Record, values), prefill
+
+
+def read_prefill(line: bytes) -> Prefill:
+    """Raises an error of `_DAMAGE`."""
+    return _checked(Prefill, read_object(line))
+
+
+_DAMAGE = (ValueError, TypeError, OverflowError, RecursionError)
+
+
+def _scan(path: Path, what: str, read: Callable[[bytes], V], problem: Problem | None) -> Iterator[Line[V]]:
+    start = 0
+    for number, line, last in _numbered(path):
+        value = None
         try:
             if not line.endswith(b"\n"):
                 raise ValueError("it has no line break")
-            prefills.append(_checked(Prefill, read_object(line)))
-        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            value = read(line)
+        except _DAMAGE as error:
             if last:
-                break
-            _report(path, number, "a prefill", error, problem)
-        good += len(line)
-    return prefills, good
+                return
+            _report(path, number, what, error, problem)
+        yield Line(start, start + len(line), value)
+        start += len(line)
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, bytes, bool]]:
@@ -177,20 +210,27 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 """What the values of a line must be, by field; `gold`, `extracted` and `file` can be anything. null is left out."""
 
+_FIELDS = {
+    cls: ([f.name for f in fields(cls)], [f.name for f in fields(cls) if f.default is f.default_factory is MISSING])
+    for cls in (Record, Prefill)
+}
+"""Names of all fields, and of those without a default."""
+
 _STATUS = ("ok", "failed", "ungraded")
 
 
 def _checked(cls: type[L], values: Mapping[str, Any]) -> L:
     """The line as an object. Unknown fields, of a newer evalkit, are left out. Raises ValueError or TypeError for
     missing fields and wrong types."""
-    known = {f.name: values[f.name] for f in fields(cls) if values.get(f.name) is not None}
+    names, required = _FIELDS[cls]
+    known = {name: values[name] for name in names if values.get(name) is not None}
     for name, value in known.items():
         is_kind, kind = _KINDS.get(name, (None, ""))
         if is_kind is not None and not is_kind(value):
             raise ValueError(f"{name} is {value!r:.60}, not {kind}")
     if cls is Record:
         known.setdefault("gold", None)  # hidden
-    if missing := [f.name for f in fields(cls) if f.default is f.default_factory is MISSING and f.name not in known]:
+    if missing := [name for name in required if name not in known]:
         raise ValueError(f"missing: {', '.join(missing)}")
     made = cls(**known)
     if isinstance(made, Record) and made.status not in _STATUS:

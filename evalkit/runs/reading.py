@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from evalkit.errors import RunError
 from evalkit.text import first_line
 from evalkit.types import Prefill, Record
 
-from .lines import read_lines, read_object, read_prefills
+from .lines import (
+    Problem,
+    read_lines,
+    read_object,
+    read_prefill,
+    read_prefills,
+    read_record,
+    scan_prefills,
+    scan_records,
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,44 @@ class StoredRun:
     @property
     def problems(self) -> list[str]:
         return self.lines[2]
+
+    def scan(self, problem: Problem) -> Iterator[tuple[Record, int]]:
+        """Each record as it stands in the file, none kept, with the byte at which its line begins. A question that was
+        asked again comes again: its last record counts."""
+        for line in scan_records(self.path / "records.jsonl", problem):
+            if line.value is not None:
+                yield line.value[0], line.start
+
+    def prefill_places(self, problem: Problem) -> dict[str, int]:
+        """By id, the byte at which a line of prefills.jsonl begins."""
+        found = scan_prefills(self.path / "prefills.jsonl", problem)
+        return {line.value.id: line.start for line in found if line.value is not None}
+
+    @contextmanager
+    def lines_at(self) -> Iterator[LinesAt]:
+        """For single lines to be read again at the places that `scan` and `prefill_places` gave."""
+        with ExitStack() as stack:
+            records = stack.enter_context((self.path / "records.jsonl").open("rb"))
+            prefills = self.path / "prefills.jsonl"
+            yield LinesAt(records, stack.enter_context(prefills.open("rb")) if prefills.is_file() else None)
+
+
+@dataclass(frozen=True)
+class LinesAt:
+    """The open files of a run."""
+
+    records: BinaryIO
+    prefills: BinaryIO | None
+
+    def record(self, place: int) -> tuple[Record, Prefill | None]:
+        """A record, and the prefill that its line holds in format 1. Raises ValueError for a file that changed."""
+        self.records.seek(place)
+        return read_record(self.records.readline())
+
+    def prefill(self, place: int) -> Prefill:
+        assert self.prefills is not None, "a place of prefills.jsonl comes from that file"
+        self.prefills.seek(place)
+        return read_prefill(self.prefills.readline())
 
 
 def read_run(path: Path) -> StoredRun:

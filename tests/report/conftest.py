@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import re
 import shutil
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +29,23 @@ class Pages:
         return (self.results / "leaderboard.html").read_text(encoding="utf-8")
 
     def run(self, path: Path) -> Path:
-        """The folder of a run's pages."""
-        return self.results / "samples" / path.relative_to(self.results)
+        """The page of a run."""
+        return page_of(self.results, path)
+
+
+def page_of(results: Path, run: Path) -> Path:
+    """The page of a run with all its questions."""
+    return results / "samples" / run.relative_to(results) / "index.html"
+
+
+def unpacked(page: Path) -> tuple[list[Any], list[Any]]:
+    """What a page holds: (name, questions) of each video as the list has them, and the contents of each video."""
+    text = page.read_text(encoding="utf-8")
+    found = []
+    for kind in ("rows", "full"):
+        blocks = re.findall(rf'<script type="text/plain" class="{kind}">([^<]*)</script>', text)
+        found.append([video for block in blocks for video in json.loads(gzip.decompress(b64decode(block)))])
+    return found[0], found[1]
 
 
 @pytest.fixture(scope="session")

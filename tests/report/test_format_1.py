@@ -19,6 +19,8 @@ from evalkit.runs import read_run
 from tests.helpers import run_command
 from tests.toy import write_toy
 
+from .conftest import unpacked
+
 STORED = Path(__file__).parent.parent / "data" / "evalkit_0_1"
 DENSE, BILEVEL = (Path("toy/videoxl2_mini") / key for key in ("ef3bdc573c2a", "dc7bc463b26c"))
 
@@ -60,11 +62,16 @@ def test_a_summary_that_is_made_again_has_the_costs_it_had(results: Path, run: P
 def test_report_shows_frames_and_chunks(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report([str(results), "--plugins", "tests"]) == 0
     assert "warning" not in capsys.readouterr().err
-    pages = sorted((results / "samples" / BILEVEL).rglob("*.html"))
-    text = "".join(page.read_text(encoding="utf-8") for page in pages)
-    assert "8 frames of 0:02, rule video_xl_2, read by pyav 18.1.0" in text
-    assert re.search(r"KiB used of 477 KiB", text)
-    assert 'class="dense"' in text and "2 of 2 chunks dense, 4 frames each<" in text
+    _, videos = unpacked(results / "samples" / BILEVEL / "index.html")
+    assert [video["said"].partition(";")[0] for video in videos] == [
+        "8 frames of 0:02, rule video_xl_2, read by pyav 18.1.0",
+        "12 frames of 0:03, rule video_xl_2, read by pyav 18.1.0",
+    ]
+    questions = [question for video in videos for question in video["questions"]]
+    assert len(questions) == 5
+    for q in questions:
+        assert re.fullmatch(r"\d+ KiB used of (477|704) KiB", dict(fact[:2] for fact in q["facts"])["KV cache"])
+        assert "dense" in {kind for _, _, kind, _ in q["spans"]} and " chunks dense, 4 frames each" in q["lines"][0]
 
 
 def test_compare_reads_both(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

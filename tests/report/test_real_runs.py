@@ -12,6 +12,8 @@ from evalkit.report.command import main as report
 from tests.helpers import run_here, toy_arguments
 from tests.toy import write_toy
 
+from .conftest import unpacked
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -28,11 +30,12 @@ def test_pages_of_real_runs(results: Path, tmp_path: Path) -> None:
     text = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
     assert "Toy Videos" in text and "reply=A" in text and "_target_" not in text
     assert text.count(">below coverage</span>") == 2
-    index = next(tmp_path.glob("samples/toy/*/*/index.html")).read_text(encoding="utf-8")
-    assert "Which colour is shown (0)?" in index
+    found = [unpacked(page) for page in tmp_path.glob("samples/toy/*/*/index.html")]
+    assert len(found) == 4
+    assert "Which colour is shown (0)?" in [q[2] for _, questions in found[0][0] for q in questions]
     assert len(list((tmp_path / "samples" / "thumbnails").glob("*.jpg"))) == 8, "four videos at 4 frames and at 8"
-    failed = [page for page in tmp_path.glob("samples/toy/*/*/v2*.html") if 'class="error"' in page.read_text()]
-    assert len(failed) == 1
+    failed = [q for _, videos in found for video in videos for q in video["questions"] if "error" in q]
+    assert len(failed) == 3
 
 
 def test_without_the_plugin_runs_are_shown_and_not_ranked(results: Path, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evalkit.model import FrameSpan
+from evalkit.report.blocks import Block, script_json
 from evalkit.report.command import main
 from evalkit.report.questions import gist, mark, shown
-from evalkit.report.samples import script_json
 from evalkit.report.thumbnails import HEIGHT, Thumbnails
 from evalkit.report.timeline import WIDTH, picked, stretches, timeline
 from evalkit.sources import Mini
@@ -24,7 +26,7 @@ from evalkit.types import Prefill, Record, Video
 from evalkit.video.scenes import PALETTE, Scene, film, nearest_colour
 from evalkit.video.write import write_video
 
-from .conftest import Pages
+from .conftest import Pages, page_of, unpacked
 from .made import SMALL, Lines, Made, settings, simulate, write_lines, write_run
 
 
@@ -147,29 +149,60 @@ def test_a_run_finds_its_videos_again(tmp_path: Path) -> None:
     gone = items[0].video
     gone.path.unlink()
     assert main([str(tmp_path / "results"), "--thumbnails", "4"]) == 0
-    folder = tmp_path / "results" / "samples" / run.relative_to(tmp_path / "results")
-    pictures = {page.name: "<img" in page.read_text(encoding="utf-8") for page in folder.glob("*.html")}
-    assert len(pictures) == len(items) + 1
-    assert sum(pictures.values()) == len(items) - 1, "every video but the one that has gone has its frames"
+    page = page_of(tmp_path / "results", run)
+    assert sum(bool(video["strip"]) for video in unpacked(page)[1]) == len(items) - 1, "all but the one that has gone"
+    assert main([str(tmp_path / "results"), "--thumbnails", "4", "--thumbnail-videos", "1"]) == 0
+    assert sum(bool(video["strip"]) for video in unpacked(page)[1]) == 1
     assert main([str(tmp_path / "results"), "--thumbnails", "0"]) == 0
-    assert not any("<img" in page.read_text(encoding="utf-8") for page in folder.glob("*.html"))
+    assert not any(video["strip"] for video in unpacked(page)[1])
 
 
-def test_pages_say_what_was_asked_read_and_spent(pages: Pages) -> None:
+def test_the_page_says_what_was_asked_read_and_spent(pages: Pages) -> None:
     run = pages.runs[6]
     answers = [json.loads(line) for line in (run / "records.jsonl").read_text(encoding="utf-8").splitlines()]
-    for page in sorted(pages.run(run).glob("video_*.html"))[:5]:
-        text = page.read_text(encoding="utf-8")
-        for answer in (a for a in answers if page.name.startswith(a["video"] + "-")):
-            assert answer["question"] in text and f"by {answer['rule']}" in text
-            assert f"{len(answer['details']['dense_chunks'])} of 32 chunks dense" in text
-            assert text.count('class="dense"') >= 2 and 'class="pooled"' in text
+    listed, videos = unpacked(pages.run(run))
+    found = {q["id"]: q for video in videos for q in video["questions"]}
+    assert [q[0] for _, questions in listed for q in questions] == [a["question"] for a in answers] == list(found)
+    for answer in answers:
+        q = found[answer["question"]]
+        assert (q["prompt"], q["reply"]) == (answer["prompt"], answer["reply"])
+        assert q["facts"][:2] == [["read as", answer["reply"], f"by {answer['rule']}"], ["gold", answer["gold"], ""]]
+        assert f"{len(answer['details']['dense_chunks'])} of 32 chunks dense" in " ".join(q["lines"])
+        assert {kind for _, _, kind, _ in q["spans"]} == {"dense", "pooled"}
+        assert {name for name, _, _ in q["facts"]} >= {"score", "time", "first token", "tokens", "prefill", "KV cache"}
 
 
 def test_a_failed_question_says_why(tmp_path: Path) -> None:
     run = write_run(tmp_path, Made(LVBench(), settings(64), "videoxl2", 0.2, 1, fail=range(6)), SMALL["lvbench"])
     assert main([str(tmp_path)]) == 0
-    folder = tmp_path / "samples" / run.relative_to(tmp_path)
-    text = next(folder.glob("video_000-*.html")).read_text(encoding="utf-8")
-    assert text.count("the video ends after 12.4 s of 1800 s") == 6 and "No frames of this video were read" in text
-    assert (folder / "index.html").read_text(encoding="utf-8").count('data-mark="failed"') == 6
+    listed, videos = unpacked(page_of(tmp_path, run))
+    assert {q["error"][1] for q in videos[0]["questions"]} == {"the video ends after 12.4 s of 1800 s; fetch it again"}
+    assert videos[0]["said"] == "No frames of this video were read." and "said" in videos[1]
+    assert sum(q[1] == "f" for _, questions in listed for q in questions) == 6
+
+
+def test_a_question_that_was_asked_again_is_shown_once_with_its_last_answer(tmp_path: Path) -> None:
+    """Lines of one video apart from each other, as a resumed run leaves them."""
+    run = write_run(tmp_path, Made(LVBench(), settings(64), "videoxl2", 0.2, 1), SMALL["lvbench"])
+    records = run / "records.jsonl"
+    again = {**json.loads(records.read_text(encoding="utf-8").splitlines()[2]), "reply": "asked again"}
+    with records.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(again) + "\n")
+    assert main([str(tmp_path)]) == 0
+    _, videos = unpacked(page_of(tmp_path, run))
+    assert [q["reply"] for q in videos[0]["questions"]].index("asked again") == 2
+    assert sum(len(video["questions"]) for video in videos) == 240
+
+
+def test_a_report_has_one_file_for_each_run_beside_the_leaderboard(pages: Pages) -> None:
+    files = [path for path in (pages.results / "samples").rglob("*") if path.is_file()]
+    assert sorted(files) == sorted(map(pages.run, pages.runs))
+
+
+@given(st.lists(st.recursive(st.text(), lambda inner: st.lists(inner), max_leaves=5), max_size=4))
+def test_blocks_read_back(values: list[object]) -> None:
+    block = Block()
+    for value in values:
+        block.add(value)
+    packed = block.base64()
+    assert json.loads(gzip.decompress(b64decode(packed))) == values and not set(packed) & set("<>&")
