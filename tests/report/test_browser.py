@@ -205,7 +205,13 @@ def test_filters_questions_and_finds_what_changed(browser: Any, pages: Pages) ->
 
 def test_goes_from_the_list_to_a_question_and_on_to_other_videos_and_runs(browser: Any, pages: Pages) -> None:
     visit(browser, pages.run(pages.runs[6]))
-    find(browser, ".list tbody a")[7].click()
+    links = find(browser, ".list tbody a")
+    links[100].click()
+    until(browser, of_video("video_016"))
+    browser.back()
+    until(browser, "return !document.getElementById('overview').hidden")
+    assert browser.execute_script("return scrollY") > 2000, "the list stands where it was left"
+    links[7].click()
     until(browser, of_video("video_001"))
     assert browser.current_url.endswith("#q=lvbench-1-1") and not shown(browser, "#overview")
     (target,) = shown(browser, "article.target")

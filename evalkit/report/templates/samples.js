@@ -15,7 +15,8 @@ const title = document.title;
 const videos = [];  // {name, block, place, rows: first and last row}
 const rows = [];  // {id, code, title, labels, read, gold, there, video, words}
 const videoNumbers = new Map(), rowNumbers = new Map();
-let fitting = [], drawn = 0, shownVideo = -1, shownBlock = null;
+let fitting = [], drawn = 0, listScroll = 0;
+let shownVideo = -1, shownBlock = null, latest = 0;
 
 // Elements -----------------------------------------------------------------------------------------------------------
 
@@ -168,8 +169,8 @@ function article(question) {
   return made;
 }
 
-async function showVideo(number) {
-  const video = await contentsOf(number), { name } = videos[number];
+function drawVideo(number, video) {
+  const { name } = videos[number];
   const head = element("header", { class: "top" }, element("h1", {}, name), element("p", { class: "soft" }, video.said));
   if (video.ticks) head.append(timeline(video));
   view.replaceChildren(head, ...video.questions.map(article));
@@ -190,6 +191,7 @@ function fail(message) {
 }
 
 async function show() {
+  const call = ++latest;
   const [kind, ...rest] = location.hash.slice(1).split("=");
   const name = decodeURIComponent(rest.join("="));
   const question = kind === "q" ? rows[rowNumbers.get(name)] : undefined;
@@ -197,7 +199,12 @@ async function show() {
   const wanted = kind === "q" || kind === "video";
   fail(wanted && number === undefined ? `This run has no ${kind === "q" ? "question" : "video"} "${name}".` : "");
   const listed = number === undefined;
-  if (!listed && shownVideo !== number) await showVideo(number);
+  if (!listed && shownVideo !== number) {
+    const video = await contentsOf(number);
+    if (call !== latest) return;  // the address changed meanwhile
+    drawVideo(number, video);
+  }
+  if (!overview.hidden) listScroll = scrollY;
   shownVideo = listed ? -1 : number;
   overview.hidden = !listed;
   view.hidden = listed;
@@ -205,6 +212,7 @@ async function show() {
   if (listed) {
     document.title = title;
     for (const link of document.querySelectorAll(".turn a")) link.hidden = true;
+    scrollTo(0, listScroll);
     return;
   }
   for (const other of view.querySelectorAll("article")) {
