@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from evalkit import plugins as plugin_packages
 from evalkit.errors import ConfigError, suggest
+from evalkit.text import first_line
 from evalkit.video import sampling
 from evalkit.video.settings import VideoSettings
 
@@ -126,7 +127,7 @@ def plain(config: Any) -> dict[str, Any]:
     try:
         values = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{error.full_key}: {first_line(error)}") from None
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 
@@ -202,7 +203,7 @@ def _typed(cls: type[Any], values: dict[str, Any] | DictConfig, group: str) -> A
         return OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         key = _join(group, str(getattr(error, "full_key", None) or ""))
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         if "not Optional" in reason or "Incompatible value 'None'" in reason:
             reason = "null is not allowed here, give a value"
         raise ConfigError(f"{key}: {reason}.") from None

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from evalkit import CONFIGS, plugins
 from evalkit.errors import ConfigError, suggest
+from evalkit.text import first_line
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -167,7 +168,7 @@ def _hydra() -> Iterator[None]:
     except YAMLError as error:
         raise ConfigError(f"a config file is not valid YAML: {' '.join(str(error).split())}.") from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a group that is a number, say
-        raise ConfigError(_first_line(error)) from None
+        raise ConfigError(_innermost(error)) from None
 
 
 def _search(dirs: Sequence[Path]) -> list[str]:
@@ -244,8 +245,8 @@ def _paths(node: Any, prefix: str = "") -> Iterator[str]:
             yield from _paths(node._get_node(key), f"{prefix}{key}.")
 
 
-def _first_line(error: BaseException) -> str:
+def _innermost(error: BaseException) -> str:
     """Hydra wraps the message of OmegaConf; the innermost message is the useful one."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error).strip().splitlines()[0]
+    return first_line(error)

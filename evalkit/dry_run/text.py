@@ -11,6 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from evalkit.text import size
+
 Rows = list[tuple[str, str]]
 
 
@@ -170,21 +172,13 @@ def _count(value: float | None) -> str:
     return _or_unknown(value, "{:,.0f}".format)
 
 
-def size(count: float) -> str:
-    """A number of bytes as text, such as `3.2 GiB`."""
-    return _scaled(count, 1024, ("bytes", "KiB", "MiB", "GiB", "TiB"))
-
-
 def _flops(count: float) -> str:
-    return _scaled(count, 1000, ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"))
-
-
-def _scaled(value: float, step: int, units: Sequence[str]) -> str:
-    for unit in units[:-1]:
-        if value < step:
-            return f"{value:.3g} {unit}" if value < 100 else f"{value:.0f} {unit}"
-        value /= step
-    return f"{value:,.3g} {units[-1]}" if value < 100 else f"{value:,.0f} {units[-1]}"
+    *units, largest = ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP")
+    for unit in units:
+        if count < 1000:
+            return f"{count:.3g} {unit}" if count < 100 else f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:,.3g} {largest}" if count < 100 else f"{count:,.0f} {largest}"
 
 
 def _hours(hours: float) -> str:

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, cast
 from evalkit.errors import DataError
 from evalkit.tables import shown
 from evalkit.task import HubData
+from evalkit.text import first_line
 
 _NETWORK = {"httpx", "httpx2", "httpcore", "requests", "urllib3"}
 """The HTTP clients that versions of huggingface_hub use; what they raise are errors of the network."""
@@ -261,20 +262,16 @@ def _explanation(repo: str, error: Exception) -> str | None:
                 f"not valid for {page}."
             )
         return f"the hub answers {status} for {repo}. {again}"
+    reason = first_line(error.__cause__ or error)
     if isinstance(error, LocalEntryNotFoundError) or _of_network(error):
-        return f"the hub cannot be reached for {repo} ({_first_line(error)}). Is there a network? {again}"
+        return f"the hub cannot be reached for {repo} ({reason}). Is there a network? {again}"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"the disk is full while fetching {repo}. Make room and repeat the same command: it goes on from there."
     if isinstance(error, OSError):
-        return f"{repo} could not be fetched ({error.strerror or _first_line(error)}). {again}"
+        return f"{repo} could not be fetched ({error.strerror or reason}). {again}"
     return None
 
 
 def _of_network(error: Exception) -> bool:
     """Whether the connection failed, rather than the hub answering with an error."""
     return type(error).__module__.split(".")[0] in _NETWORK
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error.__cause__ or error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

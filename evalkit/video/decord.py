@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from evalkit.errors import ConfigError, VideoError
+from evalkit.text import first_line
 
 from .index import Progress, build_index
 from .info import FETCH_AGAIN, BackendFailed, VideoInfo, ignore_progress
@@ -47,7 +48,7 @@ class DecordDecoder:
             self._reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=threads)
             count, native_fps = len(self._reader), float(self._reader.get_avg_fps())
         except (decord.DECORDError, RuntimeError) as error:
-            raise BackendFailed(_first_line(error)) from error
+            raise BackendFailed(first_line(error)) from error
         self._failure = decord.DECORDError
         self.info = VideoInfo(
             count, native_fps, count / native_fps if native_fps else 0.0, known.width, known.height, known.codec,
@@ -60,12 +61,7 @@ class DecordDecoder:
             for i in indices:
                 yield self._reader.get_batch([i]).asnumpy()[0]
         except (self._failure, RuntimeError) as error:
-            raise BackendFailed(_first_line(error)) from error
+            raise BackendFailed(first_line(error)) from error
 
     def close(self) -> None:
         del self._reader
-
-
-def _first_line(error: Exception) -> str:
-    """decord's messages carry a C++ stack of dozens of lines."""
-    return str(error).strip().splitlines()[0][:200]

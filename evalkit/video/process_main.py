@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from evalkit.errors import EvalkitError, VideoError
+from evalkit.text import first_line
 from evalkit.types import Composite, FramePlan, FrameRequest
 
 from .composite import CompositeVideo
@@ -67,7 +68,7 @@ def serve(job: dict[str, Any], sender: Sender) -> None:
     except BrokenPipeError:
         raise
     except Exception as error:  # decoders may raise anything; the reader notes it and makes another attempt
-        text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        text = first_line(error)
         sender.send({"type": "error", "final": False, "kind": "damaged", "message": text})
 
 
