@@ -11,6 +11,7 @@ import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -221,11 +222,15 @@ def forecast_video(plan: Plan, estimator: Estimator | None, lengths: Lengths, it
         return VideoForecast(item, failure=error)
 
 
+_sample = lru_cache(maxsize=16)(sample)
+"""Videos without a known length are all taken to be equally long: their frames are chosen once."""
+
+
 def frames_read(video: Video, request: FrameRequest, info: VideoInfo) -> FramePlan:
     """The frame plan of a video. Raises VideoError."""
     if video.composite is not None:
         return composite_plan(video.path, info, video.composite, request)[0]
-    return sample(request, info.frame_count, info.native_fps, video.start_s, video.end_s)
+    return _sample(request, info.frame_count, info.native_fps, video.start_s, video.end_s)
 
 
 def decoded_s(video: Video, info: VideoInfo) -> float:

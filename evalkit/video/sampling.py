@@ -15,7 +15,6 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -211,7 +210,6 @@ def check(request: FrameRequest) -> None:
         )
 
 
-@lru_cache(maxsize=64)
 def sample(
     request: FrameRequest,
     frame_count: int,
@@ -224,7 +222,6 @@ def sample(
 
     Raises ConfigError for a request that cannot work, VideoError (kind too_short or damaged) for a video from which the
     rule gets no frames. The message of a VideoError begins with its verb; the caller puts the file's path before it.
-    Cached: videos of a benchmark are often equally long, and plans are immutable.
     """
     check(request)
     if frame_count < 1:

@@ -135,7 +135,7 @@ class VideoXL2Estimator(Estimator):
         self.policy = settings.sparse_prefill.policy()
         self.relevance = sizing_relevance(settings.bilevel_decode)
         self.itemsize = DTYPE_BYTES[settings.dtype]
-        self.shared = lru_cache(maxsize=256)(self._shared)
+        self.shared = lru_cache(maxsize=16)(self._shared)
         self.question_cost = lru_cache(maxsize=2**14)(self._question_cost)
 
     def estimate(self, context: Context, prompts: Sequence[Prompt], decoding: Decoding) -> Estimate:
