@@ -181,7 +181,8 @@ def answer_kind(grader: Grader, question: Question) -> str:
     """What an answer is: choice (an option letter), span (two times) or text. See `Prompt.answer`."""
     if isinstance(grader, Span):
         return "span"
-    return "text" if isinstance(grader, JudgedGrader) and not question.options else "choice"
+    # The options first: testing for a protocol is slow, and this is asked for each question.
+    return "text" if not question.options and isinstance(grader, JudgedGrader) else "choice"
 
 
 def gold_problem(grader: Grader, question: Question) -> str:
