@@ -121,7 +121,7 @@ class QuestionEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the prefill of a video would take, and each of its questions; a question that is bound to fail is its error.
+    """What the prefill of a video would take, and each of its questions; a question that will fail is its error.
     Fields are those of `PrefillCost` and `Reply`, whose numbers they forecast. None: not known."""
 
     visual_tokens: int | None = None

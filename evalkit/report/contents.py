@@ -39,10 +39,12 @@ def video(prefill: Prefill | None, strip: str | None) -> dict[str, Any]:
     return {"said": said, "frames": drawn.frames, "ticks": drawn.ticks, "labels": drawn.labels, "strip": strip}
 
 
-def question(record: Record, prefill: Prefill | None, told: Description, others: list[list[Any]]) -> dict[str, Any]:
+def question(
+    record: Record, prefill: Prefill | None, described: Description, others: list[list[Any]]
+) -> dict[str, Any]:
     """A question with its prompt, reply and costs; keys without a value are left out. `others`: (number of the run,
     mark, extracted value) of the other runs that were asked."""
-    spans = [[s.x, s.width, s.kind, s.title] for s in stretches(prefill, told.spans)]
+    spans = [[s.x, s.width, s.kind, s.title] for s in stretches(prefill, described.spans)]
     values = {
         "id": record.question,
         "mark": CODES[mark(record)],
@@ -50,7 +52,7 @@ def question(record: Record, prefill: Prefill | None, told: Description, others:
         "groups": [f"{name}: {', '.join(labels)}" for name, labels in record.groups.items()],
         "error": [record.error.get("kind", ""), record.error.get("message", "")] if record.error else None,
         "spans": spans,
-        "lines": told.lines,
+        "lines": described.lines,
         "prompt": record.prompt,
         "reply": None if record.reply is None else record.reply or "(empty)",
         "facts": _facts(record, prefill),

@@ -195,7 +195,7 @@ class Entry:
             return ModelSettings
 
     def rules(self) -> Task:
-        """The benchmark as this run was told to ask it. Raises EvalkitError where the configuration names none."""
+        """The benchmark with the settings of this run. Raises EvalkitError where the configuration names none."""
         return task_of(self.stored, self.plugins)
 
     def headline_rule(self) -> tuple[Mean, Unit]:
@@ -268,7 +268,7 @@ def read_entry(path: Path, plugins: tuple[str, ...] = ()) -> Entry | None:
 
 
 def task_of(stored: StoredRun, plugins: tuple[str, ...]) -> Task:
-    """The benchmark as the run was told to ask it. Raises EvalkitError where the configuration names none."""
+    """The benchmark with the settings of the run. Raises EvalkitError where the configuration names none."""
     from evalkit.config import instantiate
 
     if not stored.config.get("task"):

@@ -1,4 +1,4 @@
-"""Names for rows and columns: what differs between runs is said, what they share is not.
+"""Names for rows and columns: they state the settings that differ between runs, and leave out those that all share.
 
 A column is a benchmark with its split and protocol, a row a model with its settings. Settings are the identity of a
 run (what its key is hashed from) by dotted key.
@@ -49,12 +49,12 @@ def _word(section: str, keys: list[str], settings: Settings, all_settings: Seque
     if not settings.get(f"{section}.{_SWITCH}"):
         return f"{section} off"
     on = [other for other in all_settings if other.get(f"{section}.{_SWITCH}")]
-    told = [
+    words = [
         f"{key[len(section) + 1 :]}={plain(settings[key])}"
         for key in varying(on)
         if key.startswith(f"{section}.") and settings.get(key) is not None
     ]
-    return f"{section} {' '.join(told) or 'on'}"
+    return f"{section} {' '.join(words) or 'on'}"
 
 
 def plain(value: Any) -> str:

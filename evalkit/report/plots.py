@@ -112,7 +112,7 @@ def _against(quantity: _Quantity, column: Column, cells: Sequence[Cell]) -> Figu
 def _point(cell: Cell, value: float, series: tuple[str, ...]) -> Point:
     headline = cell.entry.scores.headline
     assert headline.value is not None
-    words = _told(cell, headline)
+    words = _in_words(cell, headline)
     return Point(cell.row.letter, value, headline.value, headline.low, headline.high, words, series)
 
 
@@ -136,7 +136,7 @@ def _text(settings: Mapping[str, Any]) -> str:
     return repr(sorted(settings.items(), key=repr))
 
 
-def _told(cell: Cell, row: Metric) -> str:
+def _in_words(cell: Cell, row: Metric) -> str:
     """A number in words, for a pointer that rests on it."""
     label = f" {row.label}:" if row.label else ""
     ends = f"[{numbers.interval(row.low, row.high)}], n {row.n}"
@@ -164,7 +164,7 @@ def _bars(cells: Sequence[Cell], metric: str, group: str) -> dict[str, list[Bar]
     for cell in cells:
         for row in cell.entry.scores.rows:
             if (row.metric, row.group) == (metric, group) and row.value is not None:
-                bar = Bar(cell.row.letter, row.value, row.low, row.high, row.n, _told(cell, row))
+                bar = Bar(cell.row.letter, row.value, row.low, row.high, row.n, _in_words(cell, row))
                 labels.setdefault(row.label, []).append(bar)
     return labels
 

@@ -16,10 +16,10 @@ MARKS = {
     "waiting": "waits for its judge",
     "dropped": "not scored",
 }
-"""What can be said of an answer, and how it is written."""
+"""The marks of an answer, as words."""
 
 SIGNS = {"right": "✓", "partly": "◐", "wrong": "✗", "unread": "?", "failed": "!", "waiting": "…", "dropped": "–"}
-"""The same in one character, for where colour alone would have to say it."""
+"""The marks as one character, so that they do not depend on colour."""
 
 _SPECIAL = re.compile(r"<\|[^|>]*\|>|<(?:video|image)>")
 
@@ -36,7 +36,7 @@ def mark(record: Record) -> str:
 
 
 def gist(record: Record, longest: int = 110) -> str:
-    """The question itself, as far as it can be told from the prompt: its last line that asks, else its longest."""
+    """The question itself, taken from the prompt: its last line that ends with a question mark, else its longest."""
     lines = [line.strip() for line in _SPECIAL.sub("\n", record.prompt or "").splitlines() if line.strip()]
     if not lines:
         return record.question

@@ -29,7 +29,7 @@ class Thumbnails:
     """Makes strips below `folder`, each once for all runs that saw the same frames. `number` thumbnails a strip; 0:
     none. `most`: strips in all, so that a report stays small. Hours of video take long to read: after `budget_s`
     seconds no more strips are made. `left`, `beyond`: videos without one because of the time, and because of `most`.
-    `failures`: why a video has none, in its own words."""
+    `failures`: the reason why a video has none."""
 
     folder: Path
     number: int
