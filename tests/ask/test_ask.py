@@ -100,7 +100,7 @@ def test_costs_that_were_not_measured_are_left_out() -> None:
     assert prefill_line(None, plan) == "video: 2 frames (uniform)"
     cost = PrefillCost(visual_tokens=1200, kv_bytes=2**20, video_decode_s=0.5, prefill_s=2.0)
     assert prefill_line(cost, plan) == (
-        "video: 2 frames (uniform), 1,200 visual tokens, KV cache 1 MiB, video decoding 0.50 s, prefill 2.00 s"
+        "video: 2 frames (uniform), 1,200 visual tokens, KV cache 1.0 MiB, video decoding 0.50 s, prefill 2.00 s"
     )
     assert reply_line(Reply("x")) == "cost not measured"
     assert reply_line(Reply("x", new_tokens=4, question_s=0.5, generate_s=1.0, finish="length")) == (
