@@ -122,6 +122,7 @@ class Entry:
         data = bytearray(size)
         view = memoryview(data)
         done = 0
+        # IO[bytes] has no readinto; a file opened with "rb" does.
         while done < size and (got := self._file.readinto(view[done:])):  # type: ignore[attr-defined]
             done += got
         assert done == size, "the payload is shorter than its metadata says"
@@ -140,6 +141,7 @@ class NewEntry:
     def __init__(self, cache: FolderCache, key: str) -> None:
         self._cache, self._key = cache, key
         self._digest = _new_digest(key)
+        # No `with` here: the file stays open until `commit` or `discard` closes it.
         self._file: IO[bytes] = tempfile.NamedTemporaryFile(dir=cache.folder, suffix=".part", delete=False)  # noqa: SIM115
         self._payload_bytes = 0
         try:

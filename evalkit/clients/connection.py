@@ -122,7 +122,7 @@ class Connection:
             raise self._connection_error(error) from None
         except UnicodeError:
             raise EndpointError(f"{self.name} cannot be asked: the request holds text that is not Unicode.") from None
-        except Exception as error:
+        except Exception as error:  # the HTTP client differs by release of openai; other errors pass
             if type(error).__module__.partition(".")[0] not in _HTTP_CLIENTS:
                 raise
             raise TransientFailure(f"the reply broke off ({type(error).__name__})") from None
