@@ -6,8 +6,6 @@ Replies are an option letter and the end of the turn, so that scores are those o
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import transformers
 
 from evalkit.paths import cache_dir
 
+from ..shared.made_once import made_once
 from .checkpoint import need_torchvision
 
 SEED = 1
@@ -46,22 +45,6 @@ def folder() -> Path:
     """The miniature's checkpoint folder, written first if it is not there. Safe to call from several processes."""
     version = sha256(Path(__file__).read_bytes() + transformers.__version__.encode()).hexdigest()[:12]
     return made_once(cache_dir() / "models" / f"hf_vlm_mini-{version}", write)
-
-
-def made_once(place: Path, write: Any) -> Path:
-    """`place`, filled by `write(<unfinished folder>)` where it is not there yet."""
-    if not place.is_dir():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-        try:
-            write(unfinished)
-            unfinished.rename(place)
-        except OSError:
-            if not place.is_dir():  # otherwise another process was faster
-                raise
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    return place
 
 
 def write(place: Path) -> None:

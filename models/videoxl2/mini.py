@@ -10,8 +10,6 @@ are well-formed and scores are those of guessing.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from huggingface_hub import save_torch_state_dict
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 
+from ..shared.made_once import made_once
 from ..shared.qwen2 import Qwen2Decoder
 from ..shared.qwen_tokenizer import byte_level_bpe
 from .checkpoint import HEAD, TOWER, published_names
@@ -88,19 +87,7 @@ You are a helpful assistant. system user assistant
 
 def folder() -> Path:
     """The miniature's checkpoint folder, written first if it is not there. Safe to call from several processes."""
-    place = miniature()
-    if not place.is_dir():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-        try:
-            write(unfinished)
-            unfinished.rename(place)
-        except OSError:
-            if not place.is_dir():  # otherwise another process was faster
-                raise
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    return place
+    return made_once(miniature(), write)
 
 
 def write(place: Path) -> None:

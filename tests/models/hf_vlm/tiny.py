@@ -12,7 +12,8 @@ import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from evalkit.models.hf_vlm.checkpoint import need_torchvision
-from evalkit.models.hf_vlm.mini import made_once, randomize, train_tokenizer
+from evalkit.models.hf_vlm.mini import randomize, train_tokenizer
+from evalkit.models.shared.made_once import made_once
 from evalkit.paths import cache_dir
 
 need_torchvision()
